@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Backing: calls the caller's table. Splits by max_transfer_bytes, supplies what optional callbacks leave out.
+ * Everything returns 0 or the callback's negative errno unchanged. No lock is held around a callback.
+ */
+#ifndef PC_BACKING_BACKING_H
+#define PC_BACKING_BACKING_H
+
+#include "base/types.h"
+#include "pcache/backing.h"
+
+struct pcache_backing {
+	struct pcache_backing_ops ops; /* normalised: block_bytes and max_transfer_bytes never 0 */
+	void *user;
+};
+
+int pc_backing_read(struct pcache_backing *backing, void *buf, uint64_t off, uint64_t len);
+int pc_backing_write(struct pcache_backing *backing, const void *buf, uint64_t off, uint64_t len);
+int pc_backing_flush(struct pcache_backing *backing);
+/* Makes the range read as zeroes; keep_space: do not punch. Falls back from discard to write_zeroes to writing a static page of zeroes; -EOPNOTSUPP falls back too. */
+int pc_backing_zero(struct pcache_backing *backing, uint64_t off, uint64_t len, bool keep_space);
+
+#endif

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Mutexes with ranks, and condition variables on the monotonic clock.
+ *
+ * A thread takes mutexes only in ascending order of (rank, sub-rank). Debug builds (without NDEBUG) check it and abort on a violation;
+ * release builds check nothing. docs/LOCKING.md is the prose of this list.
+ */
+#ifndef PC_BASE_LOCK_H
+#define PC_BASE_LOCK_H
+
+#include <pthread.h>
+
+#include "base/types.h"
+
+enum pc_lock_rank {
+	PC_RANK_LIFECYCLE = 1, /* service/worker: start and stop */
+	PC_RANK_WRITEBACK, /* service/writeback: one write-back step at a time */
+	PC_RANK_SPACE_STEP, /* service: one eviction or cleaning step at a time */
+	PC_RANK_FLUSH, /* core/flush: one flush or group sync at a time */
+	PC_RANK_SHARD, /* index/shard; sub-rank: shard number */
+	PC_RANK_HEAD, /* alloc/head; sub-rank: head number */
+	PC_RANK_LOG, /* log: segment chain, slow path of a reservation */
+	PC_RANK_SEGMAP, /* alloc/segmap: states of segments, free count */
+	PC_RANK_RECORD, /* layout: replicated records */
+	PC_RANK_SPACE, /* core/space: waiters for space */
+	PC_RANK_SIGNAL, /* service: work to do */
+	PC_RANK_BACKING, /* backings */
+	PC_RANK_LEAF /* tests, statistics page */
+};
+
+struct pc_mutex {
+	pthread_mutex_t m;
+	uint32_t order; /* rank << 16 | sub-rank */
+};
+
+struct pc_cond {
+	pthread_cond_t c;
+};
+
+int pc_mutex_init(struct pc_mutex *mutex, enum pc_lock_rank rank, uint32_t sub_rank); /* 0 or -errno */
+void pc_mutex_fini(struct pc_mutex *mutex);
+void pc_mutex_lock(struct pc_mutex *mutex);
+bool pc_mutex_trylock(struct pc_mutex *mutex);
+void pc_mutex_unlock(struct pc_mutex *mutex);
+
+int pc_cond_init(struct pc_cond *cond); /* 0 or -errno */
+void pc_cond_fini(struct pc_cond *cond);
+void pc_cond_wait(struct pc_cond *cond, struct pc_mutex *mutex);
+/* Waits until deadline_ns of pc_monotonic_ns(); false when it has passed. */
+bool pc_cond_wait_until(struct pc_cond *cond, struct pc_mutex *mutex, uint64_t deadline_ns);
+void pc_cond_signal(struct pc_cond *cond);
+void pc_cond_broadcast(struct pc_cond *cond);
+
+uint64_t pc_monotonic_ns(void);
+
+#endif

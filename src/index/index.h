@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Index: which range of the backing is cached where. Extents never intersect.
+ *
+ * The space of volume blocks is cut into stripes of stripe_blk blocks; stripe s belongs to shard (hash of s) % shard_nr. Each shard has
+ * a mutex (rank PC_RANK_SHARD, sub-rank shard number) and a sorted structure of extents. A request locks all its shards in ascending order:
+ * pc_index_mask gives the set, one bit per shard.
+ *
+ * A DATA extent lies within one CRC chunk of its allocation (at most PC_CHUNK_BYTES), so it carries exactly one CRC; a ZERO or POISON extent may
+ * be any length up to its stripe. No extent crosses a stripe: insertion cuts. Cutting an extent never touches data: it moves seg_blk and widens geom.
+ *
+ * The index knows nothing of segments or of the log: what an insertion displaces is handed to a callback, piece by piece, under the shard lock.
+ */
+#ifndef PC_INDEX_INDEX_H
+#define PC_INDEX_INDEX_H
+
+#include "base/lock.h"
+#include "base/types.h"
+
+#define PC_SHARD_NR_MAX 64u
+
+#define PC_EXT_TYPE_MASK 3u /* PC_KEY_DATA, PC_KEY_ZERO, PC_KEY_POISON of the format: 0, 1, 2 */
+#define PC_EXT_DATA 0u
+#define PC_EXT_ZERO 1u
+#define PC_EXT_POISON 2u
+#define PC_EXT_DIRTY 4u /* the backing does not have these bytes yet */
+#define PC_EXT_DISCARD 8u /* ZERO that may give up space on the backing */
+
+struct pc_extent {
+	uint64_t vol_blk; /* volume << 48 | first block */
+	uint64_t pos; /* log position of the kset that holds its newest key */
+	uint32_t len_blk;
+	uint32_t seg_id; /* DATA */
+	uint32_t crc; /* DATA: of the whole chunk that geom describes */
+	uint16_t seg_blk; /* DATA: block in the segment where this extent's own first block is */
+	uint8_t geom; /* DATA: PC_GEOM: blocks of the chunk before and after this extent */
+	uint8_t flags; /* PC_EXT_* */
+};
+_Static_assert(sizeof(struct pc_extent) == 32, "extent");
+
+/* The part [vol_blk, vol_blk + len_blk) of an extent, which must lie inside it. */
+struct pc_extent pc_extent_part(const struct pc_extent *extent, uint64_t vol_blk, uint32_t len_blk);
+
+/* How new range [a, a + a_len) meets old extent [b, b + b_len): one classifier, one switch. */
+enum pc_overlap { PC_OVERLAP_NONE, PC_OVERLAP_EQUAL, PC_OVERLAP_HEAD, PC_OVERLAP_TAIL, PC_OVERLAP_CONTAINS, PC_OVERLAP_CONTAINED };
+enum pc_overlap pc_overlap_classify(uint64_t new_blk, uint64_t new_len, uint64_t old_blk, uint64_t old_len);
+
+struct pc_index;
+
+struct pc_index_params {
+	uint32_t shard_nr; /* 1 .. PC_SHARD_NR_MAX */
+	uint32_t stripe_blk; /* power of two, at least a CRC chunk */
+};
+
+int pc_index_new(const struct pc_index_params *params, struct pc_index **out_index); /* 0, -ENOMEM, -errno */
+void pc_index_free(struct pc_index *index);
+
+/* The set of shards that a range touches, as a bit mask; or it together for a batch. */
+uint64_t pc_index_mask(const struct pc_index *index, uint64_t vol_blk, uint64_t len_blk);
+void pc_index_lock(struct pc_index *index, uint64_t mask);
+void pc_index_unlock(struct pc_index *index, uint64_t mask);
+/* First block after vol_blk that begins a stripe. */
+uint64_t pc_index_stripe_end(const struct pc_index *index, uint64_t vol_blk);
+
+/* Called for each piece that leaves the index; must not call the index. The shard of the piece is locked. */
+typedef void (*pc_displaced_fn)(void *ctx, const struct pc_extent *piece);
+
+/*
+ * Makes sure that piece_nr pc_index_insert calls' worth of extents (each no longer than a chunk, or a ZERO or POISON within a stripe; count one more for every stripe border
+ * that one crosses) can be inserted into each shard of mask without memory. 0 or -ENOMEM (nothing changed). The reserve lasts until the locks are dropped, and covers
+ * cuts as well: each insertion or erasure may split one extent. Cheap when the reserve is there already.
+ */
+int pc_index_reserve_locked(struct pc_index *index, uint64_t mask, uint32_t piece_nr);
+
+/*
+ * Inserts extent, cut at stripe borders; older extents give way, whole or in part, and go to displaced (may be NULL). Cancels overlapping fills. Cannot fail.
+ */
+void pc_index_insert_locked(struct pc_index *index, const struct pc_extent *extent, pc_displaced_fn displaced, void *ctx);
+
+/* Removes a range (a reserve for one piece per stripe must be there, since an extent may be split); cancels overlapping fills. */
+void pc_index_erase_locked(struct pc_index *index, uint64_t vol_blk, uint64_t len_blk, pc_displaced_fn displaced, void *ctx);
+
+/*
+ * Copies the extents that intersect the range, clipped to it, in ascending order, at most max. Returns how many. The range must lie within shards that are locked; it may
+ * span stripes.
+ */
+uint32_t pc_index_lookup_locked(struct pc_index *index, uint64_t vol_blk, uint64_t len_blk, struct pc_extent *out, uint32_t max);
+
+/*
+ * Calls fn for every extent that intersects the range and lets it change pos and flags, or drop the extent (PC_WALK_DROP). Whole extents are shown, not
+ * clipped ones. Needs no reserve.
+ */
+enum pc_walk { PC_WALK_KEEP, PC_WALK_DROP, PC_WALK_STOP };
+typedef enum pc_walk (*pc_walk_fn)(void *ctx, struct pc_extent *extent);
+void pc_index_walk_range_locked(struct pc_index *index, uint64_t vol_blk, uint64_t len_blk, pc_walk_fn fn, void *ctx);
+/* The same over a whole shard, which must be locked. */
+void pc_index_walk_shard_locked(struct pc_index *index, uint32_t shard_idx, pc_walk_fn fn, void *ctx);
+
+/*
+ * A fill in flight: listed before the backing is read, cancelled by any insertion or erasure that overlaps. Embedded in the caller's frame. The range must lie
+ * within one stripe.
+ */
+struct pc_fill {
+	struct pc_fill *next; /* list of the shard; under the shard lock */
+	uint64_t vol_blk;
+	uint64_t len_blk;
+	bool cancelled; /* under the shard lock */
+};
+void pc_index_fill_list_locked(struct pc_index *index, struct pc_fill *fill);
+void pc_index_fill_unlist_locked(struct pc_index *index, struct pc_fill *fill);
+
+uint32_t pc_index_shard_nr(const struct pc_index *index);
+uint64_t pc_index_extent_nr(struct pc_index *index); /* relaxed sum; needs no lock */
+uint64_t pc_index_dram_bytes(struct pc_index *index); /* relaxed sum of nodes allocated */
+
+/* Every invariant: order, no overlap, no crossing of a stripe, lengths, counts. For tests and debug builds; takes the locks itself. NULL or a text. */
+const char *pc_index_check(struct pc_index *index);
+
+#endif

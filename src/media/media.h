@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Media: the only folder that stores to the mapped cache file, and the only user of libpmem2.
+ *
+ * Everyone else reads through the const pointer base, or through pc_media_read, which survives poison and truncation. A store becomes
+ * durable in two steps, both in the SAME thread:
+ *
+ *     byte, cache line   copy (non-temporal), then fence          flush (clwb) of lines stored by others, then fence
+ *     page               copy (plain), fence does nothing, then sync (any thread; covers all threads)
+ *
+ * Until then any 8-byte word of it may or may not survive a crash. pc_media_commit is fence or sync, whichever the
+ * granularity needs; the hot path calls pc_media_fence itself where it knows that the granularity is not page.
+ *
+ * A handle goes through: open (file descriptor, lock; pc_media_read works), allocate (format only), map (base and stores work), close.
+ * A simulator (tests/sim) implements the same ops table.
+ */
+#ifndef PC_MEDIA_MEDIA_H
+#define PC_MEDIA_MEDIA_H
+
+#include "base/msg.h"
+#include "base/types.h"
+
+enum pc_granularity { PC_GRAN_BYTE = 0, PC_GRAN_CACHE_LINE = 1, PC_GRAN_PAGE = 2 }; /* values of PCACHE_GRANULARITY_* */
+
+struct pc_media;
+
+struct pc_media_ops {
+	/* Copies len bytes to media_off, bypassing the CPU caches where the granularity allows. Any alignment. */
+	void (*copy)(struct pc_media *media, uint64_t media_off, const void *src, size_t len);
+	/* Starts making len bytes at media_off durable that were stored by anyone before (clwb); at page granularity nothing. */
+	void (*flush)(struct pc_media *media, uint64_t media_off, uint64_t len);
+	/* Makes this thread's copies and flushes durable; at page granularity nothing. */
+	void (*fence)(struct pc_media *media);
+	/* Page granularity: makes all stores of all threads durable; 0 or -errno. Else: fence, 0. */
+	int (*sync)(struct pc_media *media);
+	/* Reads through the file descriptor: 0; -EIO poison; PCACHE_E_TRUNCATED past the end of the file; other -errno. */
+	int (*read)(struct pc_media *media, uint64_t media_off, void *buf, size_t len);
+	void (*close)(struct pc_media *media);
+};
+
+struct pc_media {
+	const struct pc_media_ops *ops;
+	const uint8_t *base; /* NULL until mapped */
+	uint64_t len_bytes; /* of the file or device, rounded down to pages */
+	enum pc_granularity granularity; /* valid once mapped */
+	bool granularity_forced;
+	bool huge_pages; /* asked for and accepted */
+	bool read_only;
+};
+
+#define PC_MEDIA_RDONLY 1u /* no store will be made: O_RDONLY, shared mapping without PROT_WRITE */
+#define PC_MEDIA_CREATE 2u /* create a missing file, mode 0600 */
+#define PC_MEDIA_NOLOCK 4u /* do not take the lock (looking at a live cache) */
+
+/*
+ * Opens and locks (flock, exclusive, non-blocking) a regular file or device DAX. 0, -EBUSY (locked), -EISDIR, -ENOTSUP (neither file nor device DAX), or the errno of
+ * open(2). Copies msg.
+ */
+int pc_media_open(const char *path, uint32_t flags, const struct pc_msg *msg, struct pc_media **out_media);
+
+/*
+ * Format only: makes the file exactly bytes long with every block allocated (tmpfs: huge-page advice before the first touch), syncs it and its directory. A file that
+ * pc_media_open created is removed again if this fails, an old one keeps its old length. 0, -ENOSPC, -errno. Device DAX: checks that bytes fit.
+ */
+int pc_media_allocate(struct pc_media *media, uint64_t bytes);
+
+/* Maps. 0, PCACHE_E_HOLES (a regular file with unallocated blocks), -errno. Logs a forced granularity. Sets base, granularity, ... The mapping is MADV_DONTFORK. */
+int pc_media_map(struct pc_media *media);
+
+/* Unmaps, unlocks, frees. NULL does nothing. */
+void pc_media_close(struct pc_media *media);
+
+static inline void pc_media_copy(struct pc_media *media, uint64_t media_off, const void *src, size_t len)
+{
+	media->ops->copy(media, media_off, src, len);
+}
+
+static inline void pc_media_flush(struct pc_media *media, uint64_t media_off, uint64_t len)
+{
+	media->ops->flush(media, media_off, len);
+}
+
+static inline void pc_media_fence(struct pc_media *media)
+{
+	media->ops->fence(media);
+}
+
+static inline int pc_media_sync(struct pc_media *media)
+{
+	return media->ops->sync(media);
+}
+
+/* Makes what this thread stored durable, at any granularity: 0 or -errno (page only). */
+static inline int pc_media_commit(struct pc_media *media)
+{
+	if (media->granularity == PC_GRAN_PAGE)
+		return pc_media_sync(media);
+	pc_media_fence(media);
+	return 0;
+}
+
+static inline int pc_media_read(struct pc_media *media, uint64_t media_off, void *buf, size_t len)
+{
+	return media->ops->read(media, media_off, buf, len);
+}
+
+/*
+ * Copies len bytes (at most 4096) and returns the CRC32C of the bytes that were STORED, also if the caller changes src meanwhile: each piece is
+ * taken into a local buffer once, and CRC and copy both use that.
+ */
+uint32_t pc_media_copy_crc(struct pc_media *media, uint64_t media_off, const void *src, size_t len);
+
+/* Copies len bytes out of the mapping and returns the CRC32C of the bytes that were copied. */
+uint32_t pc_media_load_crc(const struct pc_media *media, uint64_t media_off, void *dst, size_t len);
+
+#endif
