@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Mutexes with ranks, and condition variables on the monotonic clock.
+ *
+ * Builds without NDEBUG keep the orders of the mutexes that a thread holds in a thread-local array. A thread that locks must
+ * be above everything it holds: since all threads climb the same ladder, no circle of waiters can form. A try-lock never
+ * waits, so it may be taken in any order, but from then on it counts like any other. Waiting on a condition takes its
+ * mutex again, so that mutex must be the highest held.
+ *
+ * A violation is a broken invariant of this library: it writes one line to stderr and aborts. Release builds check nothing and
+ * carry no thread-local state. What pthread functions return is checked in both: a mutex that cannot be locked must not
+ * be taken for locked.
+ *
+ * The array needs no synchronisation: it is its thread's own. Statements about held locks are made only while they are held.
+ */
+#include "base/lock.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#define NS_PER_S UINT64_C(1000000000)
+
+#ifndef NDEBUG
+#define HELD_MAX 256u /* all shards at once, and some more */
+
+static _Thread_local uint32_t held_orders[HELD_MAX];
+static _Thread_local uint32_t held_nr;
+#endif
+
+static _Noreturn void die(const char *what, uint32_t order, uint32_t other)
+{
+	char line[160];
+	int len;
+
+	len = snprintf(line, sizeof(line), "libpcache: %s: mutex rank %u.%u, other %u.%u\n", what, (unsigned int)(order >> 16),
+		       (unsigned int)(order & 0xffff), (unsigned int)(other >> 16), (unsigned int)(other & 0xffff));
+	if (len > 0 && write(STDERR_FILENO, line, strlen(line)) < 0)
+		abort();
+	abort();
+}
+
+#ifndef NDEBUG
+static void check_above_held(uint32_t order, const char *what)
+{
+	for (uint32_t i = 0; i < held_nr; i++) {
+		if (held_orders[i] >= order)
+			die(what, order, held_orders[i]);
+	}
+}
+
+static void note_locked(uint32_t order)
+{
+	if (held_nr == HELD_MAX)
+		die("too many mutexes held", order, 0);
+	held_orders[held_nr++] = order;
+}
+
+/* Order among the held does not matter to the check, so the hole is filled with the last. */
+static void note_unlocked(uint32_t order, const char *what)
+{
+	for (uint32_t i = held_nr; i-- > 0;) {
+		if (held_orders[i] != order)
+			continue;
+		held_orders[i] = held_orders[--held_nr];
+		return;
+	}
+	die(what, order, 0);
+}
+
+static void note_wait(uint32_t order)
+{
+	note_unlocked(order, "wait without its mutex");
+	check_above_held(order, "wait below a held mutex");
+}
+#else
+static inline void check_above_held(uint32_t order, const char *what)
+{
+	(void)order;
+	(void)what;
+}
+
+static inline void note_locked(uint32_t order)
+{
+	(void)order;
+}
+
+static inline void note_unlocked(uint32_t order, const char *what)
+{
+	(void)order;
+	(void)what;
+}
+
+static inline void note_wait(uint32_t order)
+{
+	(void)order;
+}
+#endif
+
+int pc_mutex_init(struct pc_mutex *mutex, enum pc_lock_rank rank, uint32_t sub_rank)
+{
+	if (sub_rank > 0xffff)
+		return -EINVAL;
+	mutex->order = (uint32_t)rank << 16 | sub_rank;
+	return -pthread_mutex_init(&mutex->m, NULL);
+}
+
+void pc_mutex_fini(struct pc_mutex *mutex)
+{
+	if (pthread_mutex_destroy(&mutex->m) != 0)
+		die("mutex destroyed while in use", mutex->order, 0);
+}
+
+void pc_mutex_lock(struct pc_mutex *mutex)
+{
+	check_above_held(mutex->order, "lock below a held mutex");
+	if (pthread_mutex_lock(&mutex->m) != 0)
+		die("lock failed", mutex->order, 0);
+	note_locked(mutex->order);
+}
+
+bool pc_mutex_trylock(struct pc_mutex *mutex)
+{
+	int err = pthread_mutex_trylock(&mutex->m);
+
+	if (err == EBUSY)
+		return false;
+	if (err != 0)
+		die("try-lock failed", mutex->order, 0);
+	note_locked(mutex->order);
+	return true;
+}
+
+void pc_mutex_unlock(struct pc_mutex *mutex)
+{
+	note_unlocked(mutex->order, "unlock of a mutex that is not held");
+	if (pthread_mutex_unlock(&mutex->m) != 0)
+		die("unlock failed", mutex->order, 0);
+}
+
+int pc_cond_init(struct pc_cond *cond)
+{
+	pthread_condattr_t attr;
+	int err;
+
+	err = pthread_condattr_init(&attr);
+	if (err != 0)
+		return -err;
+	err = pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	if (err == 0)
+		err = pthread_cond_init(&cond->c, &attr);
+	pthread_condattr_destroy(&attr);
+	return -err;
+}
+
+void pc_cond_fini(struct pc_cond *cond)
+{
+	pthread_cond_destroy(&cond->c);
+}
+
+void pc_cond_wait(struct pc_cond *cond, struct pc_mutex *mutex)
+{
+	note_wait(mutex->order);
+	if (pthread_cond_wait(&cond->c, &mutex->m) != 0)
+		die("wait failed", mutex->order, 0);
+	note_locked(mutex->order);
+}
+
+bool pc_cond_wait_until(struct pc_cond *cond, struct pc_mutex *mutex, uint64_t deadline_ns)
+{
+	struct timespec at = { .tv_sec = (time_t)(deadline_ns / NS_PER_S), .tv_nsec = (long)(deadline_ns % NS_PER_S) };
+	int err;
+
+	note_wait(mutex->order);
+	err = pthread_cond_timedwait(&cond->c, &mutex->m, &at);
+	if (err != 0 && err != ETIMEDOUT)
+		die("timed wait failed", mutex->order, 0);
+	note_locked(mutex->order);
+	return err == 0;
+}
+
+void pc_cond_signal(struct pc_cond *cond)
+{
+	pthread_cond_signal(&cond->c);
+}
+
+void pc_cond_broadcast(struct pc_cond *cond)
+{
+	pthread_cond_broadcast(&cond->c);
+}
+
+uint64_t pc_monotonic_ns(void)
+{
+	struct timespec now;
+
+	/* Fails only for a clock that does not exist. */
+	if (clock_gettime(CLOCK_MONOTONIC, &now) != 0)
+		abort();
+	return (uint64_t)now.tv_sec * NS_PER_S + (uint64_t)now.tv_nsec;
+}
