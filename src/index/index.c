@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The index: stripes, shards and their locks.
+ *
+ * Stripe s is in shard s % shard_nr, so a sequential range spreads over all shards. Here ranges are cut at stripe borders and handed to the
+ * shard in charge; what happens inside of a shard is index/shard. Segments, references and the log are the caller's.
+ *
+ * Locks: a request takes the mutexes of all its shards in ascending order (PC_RANK_SHARD, sub-rank shard number) and drops them
+ * together. pc_index_check takes them one at a time, so it may run beside anything, but sees each shard at another moment.
+ * The sums of extents and bytes are read without a lock.
+ */
+#include "index/index.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/checked.h"
+#include "index/shard.h"
+
+struct pc_index {
+	uint32_t shard_nr;
+	uint32_t stripe_shift; /* log2 of stripe_blk */
+	bool shard_nr_is_pow2; /* then a mask does for the modulo */
+	struct pc_shard shards[];
+};
+
+/* ---- life ---------------------------------------------------------------------------------------------------------- */
+
+int pc_index_new(const struct pc_index_params *params, struct pc_index **out_index)
+{
+	struct pc_index *index;
+	uint32_t init_nr;
+	int rc = 0;
+
+	if (params->shard_nr < 1 || params->shard_nr > PC_SHARD_NR_MAX || !pc_is_pow2(params->stripe_blk))
+		return -EINVAL;
+	index = aligned_alloc(PC_CACHE_LINE_BYTES, sizeof(*index) + params->shard_nr * sizeof(struct pc_shard));
+	if (index == NULL)
+		return -ENOMEM;
+	index->shard_nr = params->shard_nr;
+	index->shard_nr_is_pow2 = pc_is_pow2(params->shard_nr);
+	index->stripe_shift = (uint32_t)__builtin_ctz(params->stripe_blk);
+	for (init_nr = 0; init_nr < index->shard_nr; init_nr++) {
+		rc = pc_shard_init(&index->shards[init_nr], init_nr);
+		if (rc != 0)
+			goto fini_shards;
+	}
+	*out_index = index;
+	return 0;
+
+fini_shards:
+	while (init_nr-- > 0)
+		pc_shard_fini(&index->shards[init_nr]);
+	free(index);
+	return rc;
+}
+
+void pc_index_free(struct pc_index *index)
+{
+	if (index == NULL)
+		return;
+	for (uint32_t i = 0; i < index->shard_nr; i++)
+		pc_shard_fini(&index->shards[i]);
+	free(index);
+}
+
+/* ---- stripes and locks ----------------------------------------------------------------------------------------------- */
+
+static uint32_t shard_idx_of(const struct pc_index *index, uint64_t vol_blk)
+{
+	uint64_t stripe = vol_blk >> index->stripe_shift;
+
+	return (uint32_t)(index->shard_nr_is_pow2 ? stripe & (index->shard_nr - 1) : stripe % index->shard_nr);
+}
+
+static struct pc_shard *shard_of(struct pc_index *index, uint64_t vol_blk)
+{
+	return &index->shards[shard_idx_of(index, vol_blk)];
+}
+
+uint64_t pc_index_stripe_end(const struct pc_index *index, uint64_t vol_blk)
+{
+	return ((vol_blk >> index->stripe_shift) + 1) << index->stripe_shift;
+}
+
+/* What of [vol_blk, end_blk) lies in the first stripe. */
+static uint64_t first_part_len(const struct pc_index *index, uint64_t vol_blk, uint64_t end_blk)
+{
+	return PC_MIN(pc_index_stripe_end(index, vol_blk), end_blk) - vol_blk;
+}
+
+uint64_t pc_index_mask(const struct pc_index *index, uint64_t vol_blk, uint64_t len_blk)
+{
+	uint64_t all = index->shard_nr == 64 ? UINT64_MAX : (UINT64_C(1) << index->shard_nr) - 1;
+	uint64_t stripe_nr;
+	uint64_t mask = 0;
+
+	if (len_blk == 0)
+		return 0;
+	stripe_nr = ((vol_blk + len_blk - 1) >> index->stripe_shift) - (vol_blk >> index->stripe_shift) + 1;
+	if (stripe_nr >= index->shard_nr)
+		return all;
+	for (uint32_t idx = shard_idx_of(index, vol_blk); stripe_nr > 0; stripe_nr--) {
+		mask |= UINT64_C(1) << idx;
+		idx = idx + 1 == index->shard_nr ? 0 : idx + 1;
+	}
+	return mask;
+}
+
+void pc_index_lock(struct pc_index *index, uint64_t mask)
+{
+	for (; mask != 0; mask &= mask - 1)
+		pc_mutex_lock(&index->shards[__builtin_ctzll(mask)].mutex);
+}
+
+void pc_index_unlock(struct pc_index *index, uint64_t mask)
+{
+	for (; mask != 0; mask &= mask - 1)
+		pc_mutex_unlock(&index->shards[__builtin_ctzll(mask)].mutex);
+}
+
+/* ---- the verbs --------------------------------------------------------------------------------------------------------- */
+
+int pc_index_reserve_locked(struct pc_index *index, uint64_t mask, uint32_t piece_nr)
+{
+	int rc;
+
+	for (; mask != 0; mask &= mask - 1) {
+		rc = pc_shard_reserve_locked(&index->shards[__builtin_ctzll(mask)], piece_nr);
+		if (rc != 0)
+			return rc;
+	}
+	return 0;
+}
+
+void pc_index_insert_locked(struct pc_index *index, const struct pc_extent *extent, pc_displaced_fn displaced, void *ctx)
+{
+	uint64_t end_blk = extent->vol_blk + extent->len_blk;
+	uint64_t part_len;
+
+	assert(extent->len_blk > 0);
+	if (end_blk <= pc_index_stripe_end(index, extent->vol_blk)) {
+		pc_shard_replace_locked(shard_of(index, extent->vol_blk), extent->vol_blk, extent->len_blk, extent, displaced, ctx);
+		return;
+	}
+	for (uint64_t vol_blk = extent->vol_blk; vol_blk < end_blk; vol_blk += part_len) {
+		struct pc_extent part;
+
+		part_len = first_part_len(index, vol_blk, end_blk);
+		part = pc_extent_part(extent, vol_blk, (uint32_t)part_len);
+		pc_shard_replace_locked(shard_of(index, vol_blk), vol_blk, part_len, &part, displaced, ctx);
+	}
+}
+
+void pc_index_erase_locked(struct pc_index *index, uint64_t vol_blk, uint64_t len_blk, pc_displaced_fn displaced, void *ctx)
+{
+	uint64_t end_blk = vol_blk + len_blk;
+	uint64_t part_len;
+
+	for (; vol_blk < end_blk; vol_blk += part_len) {
+		part_len = first_part_len(index, vol_blk, end_blk);
+		pc_shard_replace_locked(shard_of(index, vol_blk), vol_blk, part_len, NULL, displaced, ctx);
+	}
+}
+
+/* Copies what of [vol_blk, end_blk) is in the shard, clipped. Returns how many. */
+static uint32_t lookup_stripe(const struct pc_shard *shard, uint64_t vol_blk, uint64_t end_blk, struct pc_extent *out, uint32_t max)
+{
+	struct pc_shard_at at = pc_shard_find_locked(shard, vol_blk);
+	uint32_t nr = 0;
+
+	for (; at.leaf_idx < shard->leaf_nr; at.leaf_idx++, at.slot_idx = 0) {
+		const struct pc_leaf_ref *ref = &shard->refs[at.leaf_idx];
+
+		for (; at.slot_idx < ref->nr; at.slot_idx++) {
+			const struct pc_extent *extent = &ref->leaf->ext[at.slot_idx];
+			uint64_t from = PC_MAX(extent->vol_blk, vol_blk);
+			uint64_t to = PC_MIN(extent->vol_blk + extent->len_blk, end_blk);
+
+			if (nr == max || extent->vol_blk >= end_blk)
+				return nr;
+			out[nr++] = to - from == extent->len_blk ? *extent : pc_extent_part(extent, from, (uint32_t)(to - from));
+		}
+	}
+	return nr;
+}
+
+uint32_t pc_index_lookup_locked(struct pc_index *index, uint64_t vol_blk, uint64_t len_blk, struct pc_extent *out, uint32_t max)
+{
+	uint64_t end_blk = vol_blk + len_blk;
+	uint64_t part_len;
+	uint32_t nr = 0;
+
+	for (; vol_blk < end_blk && nr < max; vol_blk += part_len) {
+		part_len = first_part_len(index, vol_blk, end_blk);
+		nr += lookup_stripe(shard_of(index, vol_blk), vol_blk, vol_blk + part_len, out + nr, max - nr);
+	}
+	return nr;
+}
+
+void pc_index_walk_range_locked(struct pc_index *index, uint64_t vol_blk, uint64_t len_blk, pc_walk_fn fn, void *ctx)
+{
+	uint64_t end_blk = vol_blk + len_blk;
+	uint64_t part_len;
+
+	for (; vol_blk < end_blk; vol_blk += part_len) {
+		part_len = first_part_len(index, vol_blk, end_blk);
+		if (!pc_shard_walk_locked(shard_of(index, vol_blk), vol_blk, vol_blk + part_len, fn, ctx))
+			return;
+	}
+}
+
+void pc_index_walk_shard_locked(struct pc_index *index, uint32_t shard_idx, pc_walk_fn fn, void *ctx)
+{
+	pc_shard_walk_locked(&index->shards[shard_idx], 0, UINT64_MAX, fn, ctx);
+}
+
+/* ---- fills --------------------------------------------------------------------------------------------------------------- */
+
+void pc_index_fill_list_locked(struct pc_index *index, struct pc_fill *fill)
+{
+	struct pc_shard *shard = shard_of(index, fill->vol_blk);
+
+	assert(fill->len_blk > 0 && fill->vol_blk + fill->len_blk <= pc_index_stripe_end(index, fill->vol_blk));
+	fill->cancelled = false;
+	fill->next = shard->fills;
+	shard->fills = fill;
+}
+
+void pc_index_fill_unlist_locked(struct pc_index *index, struct pc_fill *fill)
+{
+	struct pc_fill **link = &shard_of(index, fill->vol_blk)->fills;
+
+	while (*link != fill) {
+		assert(*link != NULL);
+		link = &(*link)->next;
+	}
+	*link = fill->next;
+	fill->next = NULL;
+}
+
+/* ---- figures and check --------------------------------------------------------------------------------------------------- */
+
+uint32_t pc_index_shard_nr(const struct pc_index *index)
+{
+	return index->shard_nr;
+}
+
+uint64_t pc_index_extent_nr(struct pc_index *index)
+{
+	uint64_t sum = 0;
+
+	for (uint32_t i = 0; i < index->shard_nr; i++)
+		sum += atomic_load_explicit(&index->shards[i].extent_nr, memory_order_relaxed);
+	return sum;
+}
+
+uint64_t pc_index_dram_bytes(struct pc_index *index)
+{
+	uint64_t sum = sizeof(*index) + index->shard_nr * sizeof(struct pc_shard);
+
+	for (uint32_t i = 0; i < index->shard_nr; i++)
+		sum += atomic_load_explicit(&index->shards[i].dram_bytes, memory_order_relaxed);
+	return sum;
+}
+
+static const char *check_stripes(const struct pc_index *index, uint32_t shard_idx)
+{
+	const struct pc_shard *shard = &index->shards[shard_idx];
+
+	for (uint32_t l = 0; l < shard->leaf_nr; l++) {
+		for (uint32_t i = 0; i < shard->refs[l].nr; i++) {
+			const struct pc_extent *extent = &shard->refs[l].leaf->ext[i];
+
+			if (shard_idx_of(index, extent->vol_blk) != shard_idx)
+				return "an extent is in another shard's structure";
+			if (extent->vol_blk + extent->len_blk > pc_index_stripe_end(index, extent->vol_blk))
+				return "an extent crosses a stripe";
+		}
+	}
+	for (const struct pc_fill *fill = shard->fills; fill != NULL; fill = fill->next) {
+		if (shard_idx_of(index, fill->vol_blk) != shard_idx)
+			return "a fill is in another shard's list";
+	}
+	return NULL;
+}
+
+const char *pc_index_check(struct pc_index *index)
+{
+	const char *text = NULL;
+
+	for (uint32_t i = 0; i < index->shard_nr && text == NULL; i++) {
+		pc_mutex_lock(&index->shards[i].mutex);
+		text = pc_shard_check_locked(&index->shards[i]);
+		if (text == NULL)
+			text = check_stripes(index, i);
+		pc_mutex_unlock(&index->shards[i].mutex);
+	}
+	return text;
+}
