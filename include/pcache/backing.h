@@ -6,7 +6,7 @@
  * The callbacks are called from the thread of a foreground request (misses) and from the worker threads
  * (write-back), concurrently, and never while the library holds a lock that a call on the same cache could
  * need. They must not call into the same cache. They return 0 or a negated errno, which reaches the caller
- * unchanged. The whole transfer succeeds or the call fails: a short transfer is an error.
+ * unchanged (anything else is taken for -EIO; -EOPNOTSUPP of discard and write_zeroes makes the library try the next way). The whole transfer succeeds or the call fails: a short transfer is an error.
  */
 #ifndef PCACHE_BACKING_H
 #define PCACHE_BACKING_H
@@ -46,7 +46,7 @@ struct pcache_backing_ops {
 	uint64_t size_bytes;
 	/** Identity that format records and open compares; all zero: not compared. */
 	uint8_t uuid[16];
-	/** Largest transfer per call in bytes; 0 means 1 MiB. */
+	/** Largest range per call in bytes, discards and zeroes included; 0 means 1 MiB. */
 	uint64_t max_transfer_bytes;
 	/** Reads @a len bytes at @a off into @a buf. */
 	int (*read)(void *user, void *buf, uint64_t off, uint64_t len);
@@ -75,14 +75,15 @@ struct pcache_backing_ops {
  * @param ops  table; copied. See struct pcache_backing_ops for what each member means.
  * @param user passed to every callback; owned by the caller, or given up by @a ops->free.
  * @param out_backing the new backing; free it with pcache_backing_free() unless pcache_open() took it.
- * @return 0, -EINVAL (NULL argument; @a struct_bytes too small for @a write; @a read or @a write missing; size 0 or not a
- *         multiple of the block; a member this library does not know is not zero), -ENOMEM. On failure @a ops->free is not called.
+ * @return 0, -EINVAL (NULL argument; @a struct_bytes too small for @a write; @a read or @a write missing; block
+ *         no power of two or above 4096; size 0 or not a multiple of the block; @a max_transfer_bytes below the block; a member this
+ *         library does not know is not zero), -ENOMEM. On failure @a ops->free is not called.
  *
  * Does not block. Since 0.9.
  */
 PCACHE_API int pcache_backing_new(const struct pcache_backing_ops *ops, void *user, struct pcache_backing **out_backing);
 
-/** Opens the file for reading only: write-back is then impossible. For inspection. */
+/** Opens the file for reading only: write-back is then impossible (-EROFS). For inspection. */
 #define PCACHE_BACKING_FILE_RDONLY 1u
 
 /**

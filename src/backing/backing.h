@@ -14,6 +14,12 @@ struct pcache_backing {
 	void *user;
 };
 
+/* What the exported functions of the same names do, arguments already checked for NULL; see the public header. */
+int pc_backing_new(const struct pcache_backing_ops *ops, void *user, struct pcache_backing **out_backing);
+int pc_backing_file_new(const char *path, uint32_t flags, struct pcache_backing **out_backing);
+void pc_backing_free(struct pcache_backing *backing); /* NULL does nothing */
+
+/* Ranges lie inside size_bytes and are multiples of block_bytes; the caller sees to that. A length of 0 calls nothing. */
 int pc_backing_read(struct pcache_backing *backing, void *buf, uint64_t off, uint64_t len);
 int pc_backing_write(struct pcache_backing *backing, const void *buf, uint64_t off, uint64_t len);
 int pc_backing_flush(struct pcache_backing *backing);
