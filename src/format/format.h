@@ -89,7 +89,7 @@ struct pc_super {
 };
 
 void pc_super_encode(const struct pc_super *super, struct pcm_super *out_media);
-/* Checks magic, version, features, CRC and then every geometry rule of pc_geometry_check. */
+/* Checks magic, CRC, version and incompatible features, then flags, reserved bytes, every rule of pc_geo_check and the backing's size. */
 enum pc_valid pc_super_decode(const struct pcm_super *media, struct pc_super *out_super);
 void pc_super_to_text(FILE *to, const struct pc_super *super);
 
@@ -114,12 +114,12 @@ static inline uint32_t pc_geo_slots_per_segment(const struct pc_super *super)
 }
 
 /*
- * Lays out a cache of at most media_bytes (rounded down to pages): fills in media_bytes, data_off, zone_b_off, zone_bytes, segment_bytes, segment_nr.
+ * Lays out a cache of at most media_bytes (rounded down to pages): fills in media_bytes, data_off, zone_b_off, zone_bytes, segment_bytes, segment_nr, block_bytes.
  * segment_bytes 0 takes the default rule. data_off is aligned to min(segment_bytes, 2 MiB). Returns 0, -EINVAL (segment_bytes or block_bytes impossible)
  * or PCACHE_E_TOO_SMALL.
  */
 int pc_geo_plan(uint64_t media_bytes, uint32_t segment_bytes, uint32_t block_bytes, struct pc_super *super);
-/* Smallest media_bytes that pc_geo_plan accepts with segment_bytes (0: the default rule). */
+/* Smallest media_bytes that pc_geo_plan accepts with segment_bytes (0: the default rule); UINT64_MAX if it accepts none. */
 uint64_t pc_geo_min_bytes(uint32_t segment_bytes, uint32_t block_bytes);
 /* Every geometry rule, for untrusted superblocks; true if all hold. */
 bool pc_geo_check(const struct pc_super *super);
@@ -127,6 +127,7 @@ bool pc_geo_check(const struct pc_super *super);
 /* ---- segment record: one cache line per segment and zone --------------------------------------------------------- */
 
 #define PC_SEGREC_MAGIC 0x47534350u /* "PCSG" */
+#define PC_ORDINAL_MAX (UINT64_C(1) << 45) /* log positions do not wrap, whatever the segment size */
 enum pc_seg_type { PC_SEG_FREE = 0, PC_SEG_DATA = 1, PC_SEG_LOG = 2 };
 
 struct pcm_segrec {
@@ -160,6 +161,7 @@ void pc_segrec_to_text(FILE *to, const struct pc_segrec *rec);
 #define PC_TAIL_MAGIC 0x4c544350u /* "PCTL" */
 #define PC_TAIL_FLAG_CLEAN_CLOSE 1u
 #define PC_TAIL_FLAG_ORDERING_BATCH 2u
+#define PC_GC_PERCENT_MAX 90u
 
 struct pcm_tail {
 	struct pcm_le32 magic;
@@ -293,6 +295,7 @@ static inline uint32_t pc_cells_to_slots(uint32_t cell_nr)
 
 /* Encoding: a KEYS kset is built in a zeroed buffer of slots: cell 0 is left for the header, keys follow from cell 1. */
 void pc_key_encode(const struct pc_key *key, struct pcm_key *out_cell);
+void pc_key_decode(const struct pcm_key *cell, struct pc_key *out_key); /* checks nothing: see pc_key_check */
 /* Seals the header of a KEYS kset whose cells 1.. are in place: buf has slot_nr * 64 bytes, 8-byte aligned. */
 void pc_kset_seal(void *buf, uint64_t pos, uint64_t nonce, uint32_t slot_nr, uint32_t key_nr);
 void pc_kset_encode_void(void *slot, uint64_t pos, uint64_t nonce, uint32_t slot_nr);
@@ -300,7 +303,8 @@ void pc_kset_encode_mark(void *slot, uint64_t pos, uint64_t nonce, uint16_t flag
 
 /*
  * Decodes the kset that starts at buf (8-byte aligned, avail_slots of the segment lie behind it) and should be at pos with nonce: compares position and nonce in full,
- * then slot_nr against avail_slots, then the CRC, then every key (pc_kset_next_key) against the rules, and that keys fill the slots exactly.
+ * then slot_nr against avail_slots, then the CRC, then every key (pc_key_check) against the rules, and that keys fill the slots exactly.
+ * A slot_nr that does not fit is PC_INVALID_CRC: what it covers cannot be verified. Any bytes may lie at buf, and may even change meanwhile.
  */
 enum pc_valid pc_kset_decode(const void *buf, uint32_t avail_slots, uint64_t pos, uint64_t nonce, const struct pc_kset_rules *rules,
 			     struct pc_kset *out_kset);

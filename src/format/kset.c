@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Ksets: what is committed to the log at once. A header cell, then keys (KEYS) or a mark (MARK) or nothing (VOID), in whole slots.
+ *
+ * Decoding is what replay rests on. The bytes may be stale, torn, damaged or made up, so position and nonce are compared in
+ * full before anything is believed: that also rejects nearly every slot past the end of the log after reading 16 bytes. Then
+ * comes the CRC, and after it every value is still checked, because a CRC shows only that somebody computed it. Cells are
+ * counted down from slot_nr, whatever key_nr claims, and header and keys are copied before they are checked.
+ *
+ * The CRC covers the padding too, so that a kset has exactly one image, and a flipped bit anywhere in it shows. The slots that a
+ * VOID skips keep whatever a torn write left there; only its first slot is sealed.
+ *
+ * Encoding belongs to log and recovery, which own the order of stores. Pure: no media, no lock, no allocation.
+ */
+#include <inttypes.h>
+#include <string.h>
+
+#include "format/format.h"
+#include "format/seal.h"
+#include "format/text.h"
+
+/* The first slot, as it is copied out before it is looked at. */
+struct first_slot {
+	struct pcm_kset header;
+	union {
+		struct pcm_mark mark;
+		uint8_t bytes[PC_CELL_BYTES];
+	} second;
+};
+_Static_assert(sizeof(struct first_slot) == PC_SLOT_BYTES, "a slot is two cells");
+
+static void header_encode(struct pcm_kset *out_header, const struct pc_kset *kset)
+{
+	out_header->pos = pc_le64(kset->pos);
+	out_header->nonce = pc_le64(kset->nonce);
+	out_header->crc = pc_le32(0);
+	out_header->slot_nr = pc_le32(kset->slot_nr);
+	out_header->key_nr = pc_le32(kset->key_nr);
+	out_header->type = pc_le16(kset->type);
+	out_header->flags = pc_le16(kset->flags);
+}
+
+void pc_kset_seal(void *buf, uint64_t pos, uint64_t nonce, uint32_t slot_nr, uint32_t key_nr)
+{
+	const struct pc_kset kset = {
+		.pos = pos, .nonce = nonce, .slot_nr = slot_nr, .key_nr = key_nr, .type = PC_KSET_KEYS};
+	struct pcm_kset *header = buf;
+
+	header_encode(header, &kset);
+	header->crc = pc_le32(pc_crc32c(0, buf, (size_t)slot_nr * PC_SLOT_BYTES));
+}
+
+/* Seals a kset of which only the first slot counts. */
+static void encode_first_slot(void *slot, const struct pc_kset *kset)
+{
+	struct first_slot first;
+
+	memset(&first, 0, sizeof(first));
+	header_encode(&first.header, kset);
+	if (kset->type == PC_KSET_MARK)
+		first.second.mark.low_pos = pc_le64(kset->mark_low_pos);
+	first.header.crc = pc_le32(pc_crc32c(0, &first, sizeof(first)));
+	memcpy(slot, &first, sizeof(first));
+}
+
+void pc_kset_encode_void(void *slot, uint64_t pos, uint64_t nonce, uint32_t slot_nr)
+{
+	const struct pc_kset kset = {.pos = pos, .nonce = nonce, .slot_nr = slot_nr, .type = PC_KSET_VOID};
+
+	encode_first_slot(slot, &kset);
+}
+
+void pc_kset_encode_mark(void *slot, uint64_t pos, uint64_t nonce, uint16_t flags, uint64_t low_pos)
+{
+	const struct pc_kset kset = {.pos = pos,
+				     .nonce = nonce,
+				     .slot_nr = 1,
+				     .type = PC_KSET_MARK,
+				     .flags = flags,
+				     .mark_low_pos = low_pos};
+
+	encode_first_slot(slot, &kset);
+}
+
+/* slot_nr was checked against the slots that are there. */
+static bool crc_matches(const struct first_slot *first, const uint8_t *buf, uint32_t slot_nr)
+{
+	struct first_slot zeroed = *first;
+	uint32_t crc;
+
+	zeroed.header.crc = pc_le32(0);
+	crc = pc_crc32c(0, &zeroed, sizeof(zeroed));
+	if (slot_nr > 1 && pc_get16(first->header.type) != PC_KSET_VOID)
+		crc = pc_crc32c(crc, buf + PC_SLOT_BYTES, (size_t)(slot_nr - 1) * PC_SLOT_BYTES);
+	return crc == pc_get32(first->header.crc);
+}
+
+/* The last chunk cell of a key ends in zeroes. */
+static bool chunk_padding_is_zero(const struct pcm_le32 *crcs, uint32_t chunk_nr, uint32_t cell_nr)
+{
+	const uint32_t room_nr = (cell_nr - 1) * PC_CRCS_PER_CELL;
+
+	return pc_seal_is_zero(crcs + chunk_nr, (size_t)(room_nr - chunk_nr) * sizeof(*crcs));
+}
+
+static bool keys_are_sound(const uint8_t *buf, const struct pc_kset *kset, const struct pc_kset_rules *rules)
+{
+	const uint8_t *cell = buf + PC_CELL_BYTES;
+	uint64_t left_cells = (uint64_t)kset->slot_nr * 2 - 1;
+	struct pc_key key;
+	uint32_t cell_nr;
+
+	if (kset->key_nr == 0)
+		return false;
+	for (uint32_t i = 0; i < kset->key_nr; i++) {
+		if (left_cells == 0)
+			return false;
+		pc_key_decode((const void *)cell, &key);
+		if (!pc_key_check(&key, rules))
+			return false;
+		cell_nr = pc_key_cell_nr(&key, rules);
+		if (cell_nr > left_cells)
+			return false;
+		if (cell_nr > 1 && !chunk_padding_is_zero((const void *)(cell + PC_CELL_BYTES),
+							  pc_key_chunk_nr(&key, rules->block_bytes), cell_nr))
+			return false;
+		cell += (size_t)cell_nr * PC_CELL_BYTES;
+		left_cells -= cell_nr;
+	}
+	/* At most one cell is over, which is padding. */
+	return left_cells <= 1 && pc_seal_is_zero(cell, (size_t)left_cells * PC_CELL_BYTES);
+}
+
+static bool values_are_sound(const struct pc_kset *kset, const struct first_slot *first, const uint8_t *buf,
+			     const struct pc_kset_rules *rules)
+{
+	switch (kset->type) {
+	case PC_KSET_KEYS:
+		return kset->flags == 0 && keys_are_sound(buf, kset, rules);
+	case PC_KSET_VOID:
+		return kset->flags == 0 && kset->key_nr == 0 && pc_seal_is_zero(&first->second, sizeof(first->second));
+	case PC_KSET_MARK:
+		return (kset->flags & ~PC_KSET_FLAG_FLUSH) == 0 && kset->key_nr == 0 && kset->slot_nr == 1 &&
+		       kset->mark_low_pos <= kset->pos &&
+		       pc_seal_is_zero(first->second.mark.reserved, sizeof(first->second.mark.reserved));
+	default:
+		return false;
+	}
+}
+
+enum pc_valid pc_kset_decode(const void *buf, uint32_t avail_slots, uint64_t pos, uint64_t nonce,
+			     const struct pc_kset_rules *rules, struct pc_kset *out_kset)
+{
+	const struct pcm_kset *header = buf;
+	struct first_slot first;
+	struct pc_kset kset;
+
+	if (avail_slots == 0 || pc_get64(header->pos) != pos || pc_get64(header->nonce) != nonce)
+		return PC_INVALID_IDENTITY;
+	memcpy(&first, buf, sizeof(first));
+	first.header.pos = pc_le64(pos); /* what was compared is what the CRC is taken of, even if the bytes change meanwhile */
+	first.header.nonce = pc_le64(nonce);
+	kset.pos = pos;
+	kset.nonce = nonce;
+	kset.slot_nr = pc_get32(first.header.slot_nr);
+	kset.key_nr = pc_get32(first.header.key_nr);
+	kset.type = pc_get16(first.header.type);
+	kset.flags = pc_get16(first.header.flags);
+	kset.mark_low_pos = kset.type == PC_KSET_MARK ? pc_get64(first.second.mark.low_pos) : 0;
+	if (kset.slot_nr == 0 || kset.slot_nr > avail_slots || !crc_matches(&first, buf, kset.slot_nr))
+		return PC_INVALID_CRC;
+	if (!values_are_sound(&kset, &first, buf, rules))
+		return PC_INVALID_VALUE;
+	*out_kset = kset;
+	return PC_VALID;
+}
+
+void pc_kset_to_text(FILE *to, const struct pc_kset *kset)
+{
+	static const char *const type_names[] = {NULL, "keys", "void", "mark"};
+	static const char *const flag_names[] = {"flush"};
+
+	fprintf(to, "kset pos=%" PRIu64, kset->pos);
+	pc_text_enum(to, "type", kset->type, type_names, PC_ARRAY_NR(type_names));
+	pc_text_flags(to, "flags", kset->flags, flag_names, PC_ARRAY_NR(flag_names));
+	fprintf(to, " nonce=%016" PRIx64 " slot_nr=%" PRIu32 " key_nr=%" PRIu32, kset->nonce, kset->slot_nr, kset->key_nr);
+	fprintf(to, " low_pos=%" PRIu64 "\n", kset->mark_low_pos);
+}
