@@ -100,6 +100,9 @@ struct pc_sim_explore {
 typedef bool (*pc_sim_image_fn)(void *user, const uint8_t *image, enum pc_sim_policy policy, uint64_t arg);
 uint64_t pc_sim_explore(struct pc_sim *sim, const struct pc_sim_explore *how, uint8_t *scratch, pc_sim_image_fn fn, void *user);
 
+/* pc_sim_image_hash of the image that fn was given last, at no cost: to drop equal images of different crash points. */
+uint64_t pc_sim_explore_hash(const struct pc_sim *sim);
+
 /* --- hook, stop --- */
 
 enum pc_sim_event { PC_SIM_AT_FENCE, PC_SIM_AT_SYNC };
@@ -109,7 +112,7 @@ enum pc_sim_event { PC_SIM_AT_FENCE, PC_SIM_AT_SYNC };
  * and "crash images", pc_sim_crash_at, pc_sim_stop, and, if the simulator is not threaded, longjmp away; it must not use media operations.
  */
 typedef void (*pc_sim_hook)(struct pc_sim *sim, enum pc_sim_event event, void *user);
-/* nth 0: the hook is called at every fence and sync; n: only at the n-th from now (1: the next). fn NULL: off. */
+/* nth 0: the hook is called at every fence and sync; n: once, at the n-th from now (1: the next); the hook may ask for another. fn NULL: off. */
 void pc_sim_crash_at(struct pc_sim *sim, uint64_t nth, pc_sim_hook fn, void *user);
 /* The power is off: from now on stores change only the view, and nothing becomes durable any more. Crash images are those of this moment. */
 void pc_sim_stop(struct pc_sim *sim);
@@ -142,6 +145,7 @@ struct pc_sim_counts pc_sim_counts(const struct pc_sim *sim);
 /*
  * Every place that called flush, fence or sync since pc_sim_new (reset keeps them), by its return address. A place that is skipped does nothing: that is how
  * every fence is taken out in turn without building the library again. Fences and flushes at page granularity are not listed.
+ * (Objects built with -fno-optimize-sibling-calls give exact places; else a fence that ends its function counts for that function's caller.)
  */
 enum pc_sim_op { PC_SIM_OP_FLUSH, PC_SIM_OP_FENCE, PC_SIM_OP_SYNC };
 struct pc_sim_site {
