@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * The reserve of a shard: after it was granted, nothing allocates and nothing fails, with not one leaf more than promised; and a reserve
+ * that is refused changes nothing. This program replaces aligned_alloc, the only allocator of the index, by its own.
+ */
+#include <errno.h>
+
+#include "model.h"
+
+#include "index/shard.h"
+
+static bool alloc_fails;
+static uint64_t alloc_nr;
+
+void *aligned_alloc(size_t alignment, size_t size)
+{
+	void *mem;
+
+	alloc_nr++;
+	return alloc_fails || posix_memalign(&mem, alignment, size) != 0 ? NULL : mem;
+}
+
+/* The shard with exactly what a reserve of piece_nr promises: surplus leaves and root places are put aside. */
+struct tight {
+	struct pc_shard *shard;
+	union pc_leaf *aside;
+	uint32_t root_cap;
+};
+
+static void tight_begin(struct tight *tight, struct pc_shard *shard, uint32_t piece_nr)
+{
+	assert_int_equal(pc_shard_reserve_locked(shard, piece_nr), 0);
+	*tight = (struct tight){ .shard = shard, .root_cap = shard->root_cap };
+	while (shard->free_nr > piece_nr) {
+		union pc_leaf *leaf = shard->free_list;
+
+		shard->free_list = leaf->next_free;
+		shard->free_nr--;
+		leaf->next_free = tight->aside;
+		tight->aside = leaf;
+	}
+	shard->root_cap = shard->leaf_nr + piece_nr;
+	alloc_fails = true;
+	alloc_nr = 0;
+}
+
+static void tight_end(struct tight *tight)
+{
+	struct pc_shard *shard = tight->shard;
+
+	assert_int_equal(alloc_nr, 0);
+	alloc_fails = false;
+	shard->root_cap = tight->root_cap;
+	while (tight->aside != NULL) {
+		union pc_leaf *leaf = tight->aside;
+
+		tight->aside = leaf->next_free;
+		leaf->next_free = shard->free_list;
+		shard->free_list = leaf;
+		shard->free_nr++;
+	}
+	assert_null(pc_shard_check_locked(shard));
+}
+
+static void put(struct pc_shard *shard, uint64_t blk, uint32_t len)
+{
+	struct pc_extent extent = { .vol_blk = blk, .len_blk = len, .flags = PC_EXT_ZERO };
+
+	pc_shard_replace_locked(shard, blk, len, &extent, NULL, NULL);
+}
+
+/* Every leaf full: an ascending fill of 4-block extents packs them. */
+static void fill_full(struct pc_shard *shard, uint32_t leaf_nr)
+{
+	for (uint32_t i = 0; i < leaf_nr * PC_LEAF_NR; i++) {
+		assert_int_equal(pc_shard_reserve_locked(shard, 1), 0);
+		put(shard, (uint64_t)i * 4, 4);
+	}
+	assert_int_equal(shard->leaf_nr, leaf_nr);
+}
+
+/* One cut in each of many full leaves with full neighbours: as many leaves as pieces, and the promise covers it. */
+static void test_one_cut_in_every_full_leaf(void **state)
+{
+	(void)state;
+	for (uint32_t slot_idx = 0; slot_idx < PC_LEAF_NR; slot_idx++) {
+		for (uint32_t erase = 0; erase < 2; erase++) {
+			const uint32_t leaf_nr = 40;
+			struct pc_shard shard;
+			struct tight tight;
+
+			assert_int_equal(pc_shard_init(&shard, 0), 0);
+			fill_full(&shard, leaf_nr);
+			/* Every third leaf, so that none can even out with one that was split before. */
+			tight_begin(&tight, &shard, leaf_nr / 3);
+			for (uint32_t i = 0; i < leaf_nr / 3; i++) {
+				uint64_t blk = (uint64_t)((3 * i + 1) * PC_LEAF_NR + slot_idx) * 4 + 1;
+
+				if (erase)
+					pc_shard_replace_locked(&shard, blk, 2, NULL, NULL, NULL);
+				else
+					put(&shard, blk, 2);
+			}
+			assert_int_equal(shard.free_nr, 0); /* the bound is exact: one less would not do */
+			tight_end(&tight);
+			pc_shard_fini(&shard);
+		}
+	}
+}
+
+/* Single pieces, each under its own exact reserve, hammering one place from every side. */
+static void test_one_piece_takes_one_leaf_at_most(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 0; seed < 60; seed++) {
+		uint64_t dice = seed;
+		struct pc_shard shard;
+
+		assert_int_equal(pc_shard_init(&shard, 0), 0);
+		fill_full(&shard, 6);
+		for (uint32_t op = 0; op < 600; op++) {
+			uint64_t span = seed % 3 == 0 ? 6 * PC_LEAF_NR * 4 : 200;
+			uint64_t blk = seed % 3 * 256 + rnd(&dice) % span;
+			struct tight tight;
+
+			tight_begin(&tight, &shard, 1);
+			if (rnd(&dice) % 4 == 0)
+				pc_shard_replace_locked(&shard, blk, 1 + rnd(&dice) % 3, NULL, NULL, NULL);
+			else
+				put(&shard, blk, (uint32_t)(1 + rnd(&dice) % 8));
+			tight_end(&tight);
+		}
+		pc_shard_fini(&shard);
+	}
+}
+
+static void test_random_batches_never_allocate(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 100; seed < 130; seed++) {
+		uint64_t dice = seed;
+		struct pc_shard shard;
+
+		assert_int_equal(pc_shard_init(&shard, 0), 0);
+		for (uint32_t batch = 0; batch < 400; batch++) {
+			uint32_t piece_nr = (uint32_t)(1 + rnd(&dice) % 40);
+			bool ascending = rnd(&dice) % 3 == 0;
+			uint64_t start = rnd(&dice) % 30000;
+			struct tight tight;
+
+			tight_begin(&tight, &shard, piece_nr);
+			for (uint32_t i = 0; i < piece_nr; i++) {
+				uint64_t blk = ascending ? start + i * 2 : rnd(&dice) % 30000;
+				uint64_t kind = rnd(&dice) % 20;
+
+				if (kind == 0)
+					put(&shard, blk, (uint32_t)(1 + rnd(&dice) % 4000));
+				else if (kind == 1)
+					pc_shard_replace_locked(&shard, blk, 1 + rnd(&dice) % 4000, NULL, NULL, NULL);
+				else if (kind < 5)
+					pc_shard_replace_locked(&shard, blk, 1, NULL, NULL, NULL);
+				else
+					put(&shard, blk, (uint32_t)(1 + rnd(&dice) % 4));
+			}
+			tight_end(&tight);
+		}
+		pc_shard_fini(&shard);
+	}
+}
+
+static void test_a_refused_reserve_changes_nothing(void **state)
+{
+	struct model m;
+	uint64_t mask;
+
+	(void)state;
+	model_init(&m, 4, 16, 0, 256);
+	for (uint32_t blk = 0; blk < 256; blk += 3)
+		model_insert(&m, blk, 1, PC_EXT_DATA, 0);
+	mask = pc_index_mask(m.index, 0, 256);
+	alloc_fails = true;
+	pc_index_lock(m.index, mask);
+	assert_int_equal(pc_index_reserve_locked(m.index, mask, 100000), -ENOMEM);
+	assert_int_equal(pc_index_reserve_locked(m.index, mask, UINT32_MAX), -ENOMEM);
+	assert_int_equal(pc_index_reserve_locked(m.index, mask, 0), 0);
+	pc_index_unlock(m.index, mask);
+	alloc_fails = false;
+	model_compare(&m);
+	/* A second reserve of what is there already allocates nothing. */
+	pc_index_lock(m.index, mask);
+	assert_int_equal(pc_index_reserve_locked(m.index, mask, 50), 0);
+	alloc_nr = 0;
+	assert_int_equal(pc_index_reserve_locked(m.index, mask, 50), 0);
+	assert_int_equal(alloc_nr, 0);
+	pc_index_unlock(m.index, mask);
+	model_compare(&m);
+	model_fini(&m);
+}
+
+static void test_new_without_memory(void **state)
+{
+	struct pc_index_params params = { .shard_nr = 4, .stripe_blk = 16 };
+	struct pc_index *index = NULL;
+
+	(void)state;
+	alloc_fails = true;
+	assert_int_equal(pc_index_new(&params, &index), -ENOMEM);
+	alloc_fails = false;
+	assert_null(index);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_one_cut_in_every_full_leaf),
+		cmocka_unit_test(test_one_piece_takes_one_leaf_at_most),
+		cmocka_unit_test(test_random_batches_never_allocate),
+		cmocka_unit_test(test_a_refused_reserve_changes_nothing),
+		cmocka_unit_test(test_new_without_memory),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
