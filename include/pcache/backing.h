@@ -6,7 +6,8 @@
  * The callbacks are called from the thread of a foreground request (misses) and from the worker threads
  * (write-back), concurrently, and never while the library holds a lock that a call on the same cache could
  * need. They must not call into the same cache. They return 0 or a negated errno, which reaches the caller
- * unchanged (anything else is taken for -EIO; -EOPNOTSUPP of discard and write_zeroes makes the library try the next way). The whole transfer succeeds or the call fails: a short transfer is an error.
+ * unchanged; anything else is taken for -EIO, and -EOPNOTSUPP of discard and write_zeroes makes the library try the
+ * next way. The whole transfer succeeds or the call fails: a short transfer is an error.
  */
 #ifndef PCACHE_BACKING_H
 #define PCACHE_BACKING_H

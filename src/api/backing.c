@@ -2,8 +2,9 @@
 /*
  * The exported functions about backings: they check for NULL and call src/backing.
  *
- * Asynchronous requests are reserved: no version so far calls a submit callback, so no request exists that pcache_backing_complete()
- * could end. It is there so that a program written for the asynchronous forms links against this version.
+ * Asynchronous requests are reserved: no version so far calls a submit callback, so no request exists that
+ * pcache_backing_complete() could end. It is there so that a program written for the asynchronous forms links
+ * against this version.
  *
  * Locks and durability: none of either here.
  */

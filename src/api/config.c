@@ -2,8 +2,9 @@
 /*
  * The config object: options by number and by text, out of PCACHE_OPTION_TABLE.
  *
- * Job: hold values that are each valid by themselves. Whether they fit together, the media and the cache that is there is left to
- * format and open, which copy what they need; so a config may be changed or freed while caches opened with it live.
+ * Job: hold values that are each valid by themselves. Whether they fit together, the media and the cache that is
+ * there is left to format and open, which copy what they need; so a config may be changed or freed while caches
+ * opened with it live.
  *
  * Locks: none; a config belongs to one thread while it is set up.
  */

@@ -2,8 +2,8 @@
 /*
  * Texts and names of error codes: the own ones from PCACHE_ERROR_TABLE, those of the system from the C library.
  *
- * All strings are constants: nothing is formatted, translated or kept per thread, so every function is safe anywhere, also in a
- * signal handler.
+ * All strings are constants: nothing is formatted, translated or kept per thread, so every function is safe
+ * anywhere, also in a signal handler.
  */
 #include "pcache/errors.h"
 

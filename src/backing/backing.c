@@ -2,16 +2,19 @@
 /*
  * A backing: the caller's table of callbacks, brought into one form, and the calls on it.
  *
- * Job: take a table of any age (its size stamp says how much of it there is), cut requests to the size that the callbacks take, and
- * supply what the optional callbacks leave out. What a request means, who may run two of them on one range, retries and
- * timeouts are left to core and service.
+ * Job: take a table of any age (its size stamp says how much of it there is), cut requests to the size that the
+ * callbacks take, and supply what the optional callbacks leave out. What a request means, who may run two of them
+ * on one range, retries and timeouts are left to core and service.
  *
- * Locks: none, and none is held around a callback. A backing never changes after pc_backing_new(), so any number of threads may use it.
+ * Locks: none, and none is held around a callback. A backing never changes after pc_backing_new(), so any number
+ * of threads may use it.
  *
- * Errors: what a callback returns reaches the caller as it is. A value that is no negated errno breaks the contract of the table; it
- * becomes -EIO, because passed on it could be taken for success or for one of the library's own codes.
+ * Errors: what a callback returns reaches the caller as it is. A value that is no negated errno breaks the
+ * contract of the table; it becomes -EIO, because passed on it could be taken for success or for one of the
+ * library's own codes.
  *
- * Order: nothing here is durable before pc_backing_flush() returned 0. A backing without a flush callback is durable at each return.
+ * Order: nothing here is durable before pc_backing_flush() returned 0. A backing without a flush callback is
+ * durable at each return.
  */
 #include "backing/backing.h"
 

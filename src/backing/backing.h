@@ -23,7 +23,10 @@ void pc_backing_free(struct pcache_backing *backing); /* NULL does nothing */
 int pc_backing_read(struct pcache_backing *backing, void *buf, uint64_t off, uint64_t len);
 int pc_backing_write(struct pcache_backing *backing, const void *buf, uint64_t off, uint64_t len);
 int pc_backing_flush(struct pcache_backing *backing);
-/* Makes the range read as zeroes; keep_space: do not punch. Falls back from discard to write_zeroes to writing a static page of zeroes; -EOPNOTSUPP falls back too. */
+/*
+ * Makes the range read as zeroes; keep_space: do not punch. A callback that is missing or returns -EOPNOTSUPP
+ * makes it fall back from discard to write_zeroes to writing zeroes.
+ */
 int pc_backing_zero(struct pcache_backing *backing, uint64_t off, uint64_t len, bool keep_space);
 
 #endif

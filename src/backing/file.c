@@ -2,16 +2,18 @@
 /*
  * The file backing: a regular file or a block device behind pread, pwrite, fdatasync and fallocate.
  *
- * Job: whole transfers or an error. Range checks and the cutting of requests are left to backing.c, retries to service.
+ * Job: whole transfers or an error. Range checks and the cutting of requests are left to backing.c, retries to
+ * service.
  *
- * Locks: none; the descriptor is used by any number of threads, and positions are always given. The file is not locked: who shares it
- * with whom is the business of the program.
+ * Locks: none; the descriptor is used by any number of threads, and positions are always given. The file is not
+ * locked: who shares it with whom is the business of the program.
  *
- * Order: a write is durable when an fdatasync() that began after it returned 0. A failed fdatasync() is never repeated here, not even
- * after EINTR: the kernel may have marked the pages clean with the first answer, so a second one that says 0 would be about nothing. The caller
- * writes the data again.
+ * Order: a write is durable when an fdatasync() that began after it returned 0. A failed fdatasync() is never
+ * repeated here, not even after EINTR: the kernel may have marked the pages clean with the first answer, so a
+ * second one that says 0 would be about nothing. The caller writes the data again.
  *
- * Size: taken once. A file that was shortened later gives -EIO where a read meets its end; made up zeroes would be wrong data.
+ * Size: taken once. A file that was shortened later gives -EIO where a read meets its end; made up zeroes would
+ * be wrong data.
  */
 #include "backing/backing.h"
 

@@ -2,12 +2,13 @@
 /*
  * A backing in memory for tests, see the header.
  *
- * One mutex guards everything. It is not held while the observer runs, nor while a call hangs or is delayed, so calls overlap as on a
- * real disk. A call has three parts: begin (count, check, draw a fault), wait (hang, delay, rate), end (apply, account).
+ * One mutex guards everything. It is not held while the observer runs, nor while a call hangs or is delayed, so
+ * calls overlap as on a real disk. A call has three parts: begin (count, check, draw a fault), wait (hang, delay,
+ * rate), end (apply, account).
  *
- * Pending writes are an array in issue order, one entry per block, in mappings that do not come from malloc: tests that let
- * allocations of the library fail do not want this backing to fail with them. The calls that a flush covers are a front part of the
- * array, because a call gets its number when it is applied.
+ * Pending writes are an array in issue order, one entry per block, in mappings that do not come from malloc:
+ * tests that let allocations of the library fail do not want this backing to fail with them. The calls that a
+ * flush covers are a front part of the array, because a call gets its number when it is applied.
  */
 #include "mem_backing.h"
 
@@ -113,7 +114,8 @@ static bool pending_reserve(struct mem_backing *mb, size_t add_nr)
 		room_nr *= 2;
 	if (room_nr == mb->pending_room_nr)
 		return true;
-	p = mremap(mb->pending, mb->pending_room_nr * sizeof(struct pending), room_nr * sizeof(struct pending), MREMAP_MAYMOVE);
+	p = mremap(mb->pending, mb->pending_room_nr * sizeof(struct pending), room_nr * sizeof(struct pending),
+		   MREMAP_MAYMOVE);
 	if (p == MAP_FAILED)
 		return false;
 	mb->pending = p;
@@ -159,12 +161,14 @@ static bool draw_fault(struct mem_backing *mb, const struct call *call, struct m
 static bool call_is_valid(const struct mem_backing *mb, const struct call *call)
 {
 	uint64_t block_bytes = mb->options.block_bytes != 0 ? mb->options.block_bytes : MEM_BACKING_BLOCK;
-	uint64_t max_bytes = mb->options.max_transfer_bytes != 0 ? mb->options.max_transfer_bytes : DEFAULT_TRANSFER_BYTES;
+	uint64_t max_bytes =
+		mb->options.max_transfer_bytes != 0 ? mb->options.max_transfer_bytes : DEFAULT_TRANSFER_BYTES;
 
 	if (call->op == MEM_BACKING_FLUSH)
 		return true;
-	return call->len != 0 && call->len <= max_bytes && call->len % block_bytes == 0 && call->off % block_bytes == 0 &&
-	       call->off <= mb->options.size_bytes && call->len <= mb->options.size_bytes - call->off;
+	return call->len != 0 && call->len <= max_bytes && call->len % block_bytes == 0 &&
+	       call->off % block_bytes == 0 && call->off <= mb->options.size_bytes &&
+	       call->len <= mb->options.size_bytes - call->off;
 }
 
 static void enter_running(struct mem_backing *mb, struct call *call)
@@ -285,7 +289,8 @@ static void end_orphans(struct mem_backing *mb, size_t before_idx, uint64_t off)
 		struct pending *pending = &mb->pending[i];
 
 		if (pending->orphan && pending->off == off) {
-			pending->orphan = false; /* falls out below: it is in the covered part, and what follows it was applied */
+			/* It falls out below: it is in the covered part, and what follows it was applied. */
+			pending->orphan = false;
 			mb->orphan_nr--;
 		}
 	}
@@ -322,7 +327,8 @@ static void forget_pending(struct mem_backing *mb)
 	mb->orphan_nr = mb->pending_nr;
 }
 
-static int run_call(struct mem_backing *mb, enum mem_backing_op op, uint64_t off, uint64_t len, void *read_buf, const void *write_buf)
+static int run_call(struct mem_backing *mb, enum mem_backing_op op, uint64_t off, uint64_t len, void *read_buf,
+		    const void *write_buf)
 {
 	struct call call = { .op = op, .off = off, .len = len };
 	mem_backing_observer observer;
@@ -503,7 +509,8 @@ void mem_backing_clear_faults(struct mem_backing *mb)
 	pthread_mutex_unlock(&mb->mutex);
 }
 
-bool mem_backing_fail(struct mem_backing *mb, enum mem_backing_op op, uint64_t nth, int err, enum mem_backing_fault_mode mode)
+bool mem_backing_fail(struct mem_backing *mb, enum mem_backing_op op, uint64_t nth, int err,
+		      enum mem_backing_fault_mode mode)
 {
 	struct mem_backing_fault fault = { .op = op, .mode = mode, .nth = nth, .err = err };
 

@@ -2,12 +2,13 @@
 /*
  * A backing in memory for tests: a disk with a volatile write cache, faults, delays, counters and an observer.
  *
- * It keeps two images. The live one is what reads see. The durable one is what a power cut leaves for certain; every 512-byte
- * block written since is a pending write, and a power cut may keep any subset of them. Pending writes are in issue order, so where a
- * subset has several of one block the last one wins. A flush makes durable what returned before the flush began.
+ * It keeps two images. The live one is what reads see. The durable one is what a power cut leaves for certain;
+ * every 512-byte block written since is a pending write, and a power cut may keep any subset of them. Pending
+ * writes are in issue order, so where a subset has several of one block the last one wins. A flush makes durable
+ * what returned before the flush began.
  *
- * The object belongs to the test, not to the cache: the `free` callback only counts. All functions are safe from any thread unless
- * they say otherwise. Depends on nothing but the public header.
+ * The object belongs to the test, not to the cache: the `free` callback only counts. All functions are safe from
+ * any thread unless they say otherwise. Depends on nothing but the public header.
  */
 #ifndef PC_TESTS_MEM_BACKING_H
 #define PC_TESTS_MEM_BACKING_H
@@ -48,8 +49,10 @@ struct mem_backing_counters {
 	uint64_t bytes[MEM_BACKING_OP_NR]; /* of calls that succeeded */
 	uint64_t errors[MEM_BACKING_OP_NR];
 	uint64_t frees; /* calls of the free callback */
-	uint64_t violations; /* requests out of range, misaligned, empty or above max_transfer_bytes; they fail with -EINVAL */
-	uint64_t overlapping_writes; /* writes, zeroes or discards that began before another of the same block had ended */
+	/* Requests out of range, misaligned, empty or above max_transfer_bytes; they fail with -EINVAL. */
+	uint64_t violations;
+	/* Writes, zeroes or discards that began before another of the same block had ended. */
+	uint64_t overlapping_writes;
 	uint32_t in_flight; /* callbacks running now */
 	uint32_t in_flight_max;
 };
@@ -66,14 +69,15 @@ struct mem_backing_fault {
 	enum mem_backing_fault_mode mode;
 	uint64_t nth; /* 1: the next call (that touches the range below); 0 counts as 1 */
 	int err; /* positive errno, e.g. EIO */
-	uint64_t applied_bytes; /* of a write, zeroes or discard: length of the front part that is applied although the call fails */
+	uint64_t applied_bytes; /* front part of a write, zeroes or discard that is applied although the call fails */
 	uint64_t off; /* only calls that touch [off, off + len); len 0: every call */
 	uint64_t len;
 };
 
 /*
- * Called before an operation is counted, checked for faults or applied, with no lock held, on the calling thread: it may call all functions here.
- * buf is NULL but for writes; off and len are 0 for a flush. A return other than 0 (a negative errno) fails the call, and nothing is applied.
+ * Called before an operation is counted, checked for faults or applied, with no lock held, on the calling thread:
+ * it may call all functions here. buf is NULL but for writes; off and len are 0 for a flush. A return other than
+ * 0 (a negative errno) fails the call, and nothing is applied.
  */
 typedef int (*mem_backing_observer)(void *user, enum mem_backing_op op, uint64_t off, uint64_t len, const void *buf);
 
@@ -102,9 +106,11 @@ void mem_backing_observe(struct mem_backing *mb, mem_backing_observer observer, 
 bool mem_backing_add_fault(struct mem_backing *mb, const struct mem_backing_fault *fault);
 void mem_backing_clear_faults(struct mem_backing *mb);
 /* The nth call from now on fails with err, see struct mem_backing_fault. */
-bool mem_backing_fail(struct mem_backing *mb, enum mem_backing_op op, uint64_t nth, int err, enum mem_backing_fault_mode mode);
+bool mem_backing_fail(struct mem_backing *mb, enum mem_backing_op op, uint64_t nth, int err,
+		      enum mem_backing_fault_mode mode);
 
-void mem_backing_set_delay(struct mem_backing *mb, enum mem_backing_op op, uint64_t delay_ns); /* of each call; 0: none */
+/* Delay of each call; 0: none. */
+void mem_backing_set_delay(struct mem_backing *mb, enum mem_backing_op op, uint64_t delay_ns);
 void mem_backing_set_rate(struct mem_backing *mb, uint64_t bytes_per_s); /* of reads and writes together; 0: no limit */
 /* Calls of this kind hang, before they are applied, until it is set to false. */
 void mem_backing_set_hang(struct mem_backing *mb, enum mem_backing_op op, bool hang);
@@ -132,8 +138,8 @@ uint32_t mem_backing_pending_nr(const struct mem_backing *mb);
 void mem_backing_get_pending(const struct mem_backing *mb, uint32_t idx, struct mem_backing_pending *out_pending);
 
 /*
- * What a power cut leaves: the durable image with the pending writes idx for which keep(user, idx) is true. keep NULL: none of them.
- * image has room for size_bytes.
+ * What a power cut leaves: the durable image with the pending writes idx for which keep(user, idx) is true. keep
+ * NULL: none of them. image has room for size_bytes.
  */
 typedef bool (*mem_backing_keep)(void *user, uint32_t idx);
 void mem_backing_crash_image(const struct mem_backing *mb, mem_backing_keep keep, void *user, uint8_t *image);
