@@ -11,6 +11,9 @@
  * a multiple of their size (at most 2 MiB), so that a huge page never holds both a zone and data of a segment.
  * The gap behind the last segment is what is left over.
  *
+ * Copies lie at least half the media apart, so at least 2 MiB on media of 4 MiB. The closest are those of segment records, at
+ * zone_b_off - 2 pages; eight segments of a page or more lie between the zones, so zone_b_off is at least media_bytes / 2 + 4 pages.
+ *
  * A plan is exact: a zone has just the pages that its records need. The check of an untrusted superblock is wider: it asks only for
  * what the offsets above rely on, in sums that cannot wrap. Pure: no media, no lock, no allocation.
  */
@@ -22,8 +25,6 @@
 #include "pcache/errors.h"
 
 #define HUGE_PAGE_BYTES (UINT64_C(2) << 20)
-#define REPLICA_DISTANCE_BYTES (UINT64_C(2) << 20) /* least distance of two copies ... */
-#define REPLICA_DISTANCE_FROM_BYTES (UINT64_C(4) << 20) /* ... on media of at least this */
 #define MEDIA_BYTES_MAX ((uint64_t)INT64_MAX) /* files and devices are not larger */
 #define ZONE_HEAD_BYTES (UINT64_C(2) * PC_PAGE_BYTES) /* superblock and tail */
 
@@ -142,11 +143,7 @@ static bool zones_are_sound(const struct pc_super *super)
 		return false;
 	if (super->zone_bytes < zone_bytes_for(super->segment_nr) || super->zone_bytes > super->media_bytes / 2)
 		return false;
-	if (super->zone_b_off != super->media_bytes - super->zone_bytes)
-		return false;
-	/* Of all pairs of copies, the segment records are the closest: the mirrored pages lie further apart. */
-	return super->media_bytes < REPLICA_DISTANCE_FROM_BYTES ||
-	       super->zone_b_off >= ZONE_HEAD_BYTES + REPLICA_DISTANCE_BYTES;
+	return super->zone_b_off == super->media_bytes - super->zone_bytes;
 }
 
 bool pc_geo_check(const struct pc_super *super)
