@@ -36,8 +36,9 @@ static _Noreturn void die(const char *what, uint32_t order, uint32_t other)
 	char line[160];
 	int len;
 
-	len = snprintf(line, sizeof(line), "libpcache: %s: mutex rank %u.%u, other %u.%u\n", what, (unsigned int)(order >> 16),
-		       (unsigned int)(order & 0xffff), (unsigned int)(other >> 16), (unsigned int)(other & 0xffff));
+	len = snprintf(line, sizeof(line), "libpcache: %s: mutex rank %u.%u, other %u.%u\n", what,
+		       (unsigned int)(order >> 16), (unsigned int)(order & 0xffff), (unsigned int)(other >> 16),
+		       (unsigned int)(other & 0xffff));
 	if (len > 0 && write(STDERR_FILENO, line, strlen(line)) < 0)
 		abort();
 	abort();

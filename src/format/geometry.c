@@ -102,7 +102,8 @@ static bool block_is_possible(uint32_t block_bytes)
 
 static bool segment_is_possible(uint32_t segment_bytes)
 {
-	return pc_is_pow2(segment_bytes) && segment_bytes >= PC_SEGMENT_BYTES_MIN && segment_bytes <= PC_SEGMENT_BYTES_MAX;
+	return pc_is_pow2(segment_bytes) && segment_bytes >= PC_SEGMENT_BYTES_MIN &&
+	       segment_bytes <= PC_SEGMENT_BYTES_MAX;
 }
 
 int pc_geo_plan(uint64_t media_bytes, uint32_t segment_bytes, uint32_t block_bytes, struct pc_super *super)

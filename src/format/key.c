@@ -150,8 +150,8 @@ bool pc_key_next(struct pc_key_cursor *cursor, struct pc_key *out_key, const str
 
 void pc_key_to_text(FILE *to, const struct pc_key *key, const struct pcm_le32 *crcs, uint32_t chunk_nr)
 {
-	static const char *const type_names[] = {"data", "zero", "poison"};
-	static const char *const flag_names[] = {NULL, NULL, "clean", "relogged", "discard"};
+	static const char *const type_names[] = { "data", "zero", "poison" };
+	static const char *const flag_names[] = { NULL, NULL, "clean", "relogged", "discard" };
 
 	fputs("key", to);
 	pc_text_enum(to, "type", key->flags & PC_KEY_TYPE_MASK, type_names, PC_ARRAY_NR(type_names));
@@ -159,7 +159,8 @@ void pc_key_to_text(FILE *to, const struct pc_key *key, const struct pcm_le32 *c
 	fprintf(to, " volume=%" PRIu64 " blk=%" PRIu64 " len_blk=%" PRIu32, key->vol_blk >> PC_KEY_BLK_BITS,
 		key->vol_blk & PC_KEY_BLK_MASK, key->len_blk);
 	fprintf(to, " seg_id=%" PRIu32 " seg_blk=%u gen=%" PRIu64, key->seg_id, (unsigned int)key->seg_blk, key->gen);
-	fprintf(to, " head_blk=%" PRIu32 " tail_blk=%" PRIu32 " crcs=", PC_GEOM_HEAD(key->geom), PC_GEOM_TAIL(key->geom));
+	fprintf(to, " head_blk=%" PRIu32 " tail_blk=%" PRIu32 " crcs=", PC_GEOM_HEAD(key->geom),
+		PC_GEOM_TAIL(key->geom));
 	if (!crcs || chunk_nr == 0)
 		fputc('-', to);
 	for (uint32_t i = 0; crcs && i < chunk_nr; i++)

@@ -43,7 +43,8 @@ static void header_encode(struct pcm_kset *out_header, const struct pc_kset *kse
 void pc_kset_seal(void *buf, uint64_t pos, uint64_t nonce, uint32_t slot_nr, uint32_t key_nr)
 {
 	const struct pc_kset kset = {
-		.pos = pos, .nonce = nonce, .slot_nr = slot_nr, .key_nr = key_nr, .type = PC_KSET_KEYS};
+		.pos = pos, .nonce = nonce, .slot_nr = slot_nr, .key_nr = key_nr, .type = PC_KSET_KEYS
+	};
 	struct pcm_kset *header = buf;
 
 	header_encode(header, &kset);
@@ -65,19 +66,16 @@ static void encode_first_slot(void *slot, const struct pc_kset *kset)
 
 void pc_kset_encode_void(void *slot, uint64_t pos, uint64_t nonce, uint32_t slot_nr)
 {
-	const struct pc_kset kset = {.pos = pos, .nonce = nonce, .slot_nr = slot_nr, .type = PC_KSET_VOID};
+	const struct pc_kset kset = { .pos = pos, .nonce = nonce, .slot_nr = slot_nr, .type = PC_KSET_VOID };
 
 	encode_first_slot(slot, &kset);
 }
 
 void pc_kset_encode_mark(void *slot, uint64_t pos, uint64_t nonce, uint16_t flags, uint64_t low_pos)
 {
-	const struct pc_kset kset = {.pos = pos,
-				     .nonce = nonce,
-				     .slot_nr = 1,
-				     .type = PC_KSET_MARK,
-				     .flags = flags,
-				     .mark_low_pos = low_pos};
+	const struct pc_kset kset = {
+		.pos = pos, .nonce = nonce, .slot_nr = 1, .type = PC_KSET_MARK, .flags = flags, .mark_low_pos = low_pos
+	};
 
 	encode_first_slot(slot, &kset);
 }
@@ -158,7 +156,8 @@ enum pc_valid pc_kset_decode(const void *buf, uint32_t avail_slots, uint64_t pos
 	if (avail_slots == 0 || pc_get64(header->pos) != pos || pc_get64(header->nonce) != nonce)
 		return PC_INVALID_IDENTITY;
 	memcpy(&first, buf, sizeof(first));
-	first.header.pos = pc_le64(pos); /* what was compared is what the CRC is taken of, even if the bytes change meanwhile */
+	first.header.pos =
+		pc_le64(pos); /* what was compared is what the CRC is taken of, even if the bytes change meanwhile */
 	first.header.nonce = pc_le64(nonce);
 	kset.pos = pos;
 	kset.nonce = nonce;
@@ -177,12 +176,13 @@ enum pc_valid pc_kset_decode(const void *buf, uint32_t avail_slots, uint64_t pos
 
 void pc_kset_to_text(FILE *to, const struct pc_kset *kset)
 {
-	static const char *const type_names[] = {NULL, "keys", "void", "mark"};
-	static const char *const flag_names[] = {"flush"};
+	static const char *const type_names[] = { NULL, "keys", "void", "mark" };
+	static const char *const flag_names[] = { "flush" };
 
 	fprintf(to, "kset pos=%" PRIu64, kset->pos);
 	pc_text_enum(to, "type", kset->type, type_names, PC_ARRAY_NR(type_names));
 	pc_text_flags(to, "flags", kset->flags, flag_names, PC_ARRAY_NR(flag_names));
-	fprintf(to, " nonce=%016" PRIx64 " slot_nr=%" PRIu32 " key_nr=%" PRIu32, kset->nonce, kset->slot_nr, kset->key_nr);
+	fprintf(to, " nonce=%016" PRIx64 " slot_nr=%" PRIu32 " key_nr=%" PRIu32, kset->nonce, kset->slot_nr,
+		kset->key_nr);
 	fprintf(to, " low_pos=%" PRIu64 "\n", kset->mark_low_pos);
 }

@@ -70,7 +70,7 @@ enum pc_valid pc_segrec_decode(const struct pcm_segrec *media, uint32_t seg_id, 
 
 void pc_segrec_to_text(FILE *to, const struct pc_segrec *rec)
 {
-	static const char *const type_names[] = {"free", "data", "log"};
+	static const char *const type_names[] = { "free", "data", "log" };
 
 	fprintf(to, "segrec seg_id=%" PRIu32 " seq=%" PRIu64, rec->seg_id, rec->seq);
 	pc_text_enum(to, "type", rec->type, type_names, PC_ARRAY_NR(type_names));

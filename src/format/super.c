@@ -92,7 +92,7 @@ enum pc_valid pc_super_decode(const struct pcm_super *media, struct pc_super *ou
 
 void pc_super_to_text(FILE *to, const struct pc_super *super)
 {
-	static const char *const flag_names[] = {"data_crc"};
+	static const char *const flag_names[] = { "data_crc" };
 
 	fprintf(to, "super seq=%" PRIu64 " version=%" PRIu32, super->seq, super->version);
 	pc_text_flags(to, "flags", super->flags, flag_names, PC_ARRAY_NR(flag_names));

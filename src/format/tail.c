@@ -61,10 +61,11 @@ enum pc_valid pc_tail_decode(const struct pcm_tail *media, struct pc_tail *out_t
 
 void pc_tail_to_text(FILE *to, const struct pc_tail *tail)
 {
-	static const char *const flag_names[] = {"clean_close", "ordering_batch"};
+	static const char *const flag_names[] = { "clean_close", "ordering_batch" };
 
 	fprintf(to, "tail seq=%" PRIu64, tail->seq);
 	pc_text_flags(to, "flags", tail->flags, flag_names, PC_ARRAY_NR(flag_names));
-	fprintf(to, " log_tail_pos=%" PRIu64 " dirty_tail_pos=%" PRIu64 " mark_pos=%" PRIu64 " gc_percent=%" PRIu32 "\n",
+	fprintf(to,
+		" log_tail_pos=%" PRIu64 " dirty_tail_pos=%" PRIu64 " mark_pos=%" PRIu64 " gc_percent=%" PRIu32 "\n",
 		tail->log_tail_pos, tail->dirty_tail_pos, tail->mark_pos, tail->gc_percent);
 }

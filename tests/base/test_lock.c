@@ -187,7 +187,8 @@ static void two_threads_take_turns(void **state)
 	for (int i = 0; i < 1000; i++) {
 		pc_mutex_lock(&turns.pair.low);
 		while (turns.nr % 2 == 1)
-			assert_true(pc_cond_wait_until(&turns.pair.cond, &turns.pair.low, pc_monotonic_ns() + 60000 * NS_PER_MS));
+			assert_true(pc_cond_wait_until(&turns.pair.cond, &turns.pair.low,
+						       pc_monotonic_ns() + 60000 * NS_PER_MS));
 		turns.nr++;
 		pc_cond_signal(&turns.pair.cond);
 		pc_mutex_unlock(&turns.pair.low);
@@ -224,8 +225,8 @@ static void held_mutex_refuses_trylock(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(legal_orders_pass),	cmocka_unit_test(violations_abort),
-		cmocka_unit_test(sub_rank_must_fit),	cmocka_unit_test(timed_wait_ends),
+		cmocka_unit_test(legal_orders_pass),      cmocka_unit_test(violations_abort),
+		cmocka_unit_test(sub_rank_must_fit),      cmocka_unit_test(timed_wait_ends),
 		cmocka_unit_test(two_threads_take_turns), cmocka_unit_test(held_mutex_refuses_trylock),
 	};
 

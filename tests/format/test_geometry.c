@@ -26,7 +26,7 @@ static void assert_plan_is_sound(const struct pc_super *super, uint64_t media_by
 	const uint64_t last = super->segment_nr - 1;
 	const uint64_t zone_a_end = 8192 + 64 * (last + 1);
 	const uint64_t align = PC_MIN((uint64_t)super->segment_bytes, 2 * MIB);
-	const uint32_t ids[] = {0, super->segment_nr / 2, super->segment_nr - 1};
+	const uint32_t ids[] = { 0, super->segment_nr / 2, super->segment_nr - 1 };
 
 	assert_true(pc_geo_check(super));
 	assert_true(super->media_bytes <= media_bytes && super->media_bytes % 4096 == 0);
@@ -47,7 +47,8 @@ static void assert_plan_is_sound(const struct pc_super *super, uint64_t media_by
 	assert_true(distance(pc_geo_super_off(super, 0), pc_geo_super_off(super, 1)) >= 2 * MIB);
 	assert_true(distance(pc_geo_tail_off(super, 0), pc_geo_tail_off(super, 1)) >= 2 * MIB);
 	for (size_t i = 0; i < PC_ARRAY_NR(ids); i++)
-		assert_true(distance(pc_geo_segrec_off(super, 0, ids[i]), pc_geo_segrec_off(super, 1, ids[i])) >= 2 * MIB);
+		assert_true(distance(pc_geo_segrec_off(super, 0, ids[i]), pc_geo_segrec_off(super, 1, ids[i])) >=
+			    2 * MIB);
 }
 
 /* One segment more would not have fitted. */
@@ -63,7 +64,7 @@ static void assert_plan_is_full(const struct pc_super *super)
 
 static void plans_of_all_sizes(void **state)
 {
-	const uint32_t blocks[] = {512, 4096};
+	const uint32_t blocks[] = { 512, 4096 };
 	struct pc_super super;
 
 	(void)state;
@@ -98,9 +99,9 @@ static void default_segment_size(void **state)
 		uint64_t media_bytes;
 		uint32_t segment_bytes;
 	} cases[] = {
-		{64 * GIB, 16 * MIB},	   {GIB + 8 * MIB, 16 * MIB}, {GIB, 8 * MIB},	{512 * MIB, 4 * MIB},
-		{256 * MIB, 2 * MIB},	   {100 * MIB, MIB},	      {16 * MIB, 128 * KIB}, {8 * MIB, 128 * KIB},
-		{2 * MIB, 128 * KIB},
+		{ 64 * GIB, 16 * MIB },  { GIB + 8 * MIB, 16 * MIB }, { GIB, 8 * MIB },
+		{ 512 * MIB, 4 * MIB },  { 256 * MIB, 2 * MIB },      { 100 * MIB, MIB },
+		{ 16 * MIB, 128 * KIB }, { 8 * MIB, 128 * KIB },      { 2 * MIB, 128 * KIB },
 	};
 	struct pc_super super;
 	struct pc_super larger;
@@ -168,8 +169,8 @@ static void tiny_cache_in_numbers(void **state)
 
 static void impossible_sizes(void **state)
 {
-	const uint32_t segments[] = {1, 512, 2048, 4097, 12288, 32 * MIB, UINT32_MAX};
-	const uint32_t blocks[] = {0, 1, 256, 1024, 513, 8192, UINT32_MAX};
+	const uint32_t segments[] = { 1, 512, 2048, 4097, 12288, 32 * MIB, UINT32_MAX };
+	const uint32_t blocks[] = { 0, 1, 256, 1024, 513, 8192, UINT32_MAX };
 	struct pc_super super;
 
 	(void)state;
@@ -201,11 +202,11 @@ static void reject(struct pc_super super)
 	assert_false(pc_geo_check(&super));
 }
 
-#define REJECT_WITH(member, value)                                                                                     \
-	do {                                                                                                           \
-		struct pc_super bad = super;                                                                           \
-		bad.member = (value);                                                                                  \
-		reject(bad);                                                                                           \
+#define REJECT_WITH(member, value) \
+	do { \
+		struct pc_super bad = super; \
+		bad.member = (value); \
+		reject(bad); \
 	} while (0)
 
 static void check_refuses_what_lies(void **state)
@@ -283,7 +284,8 @@ static void copies_are_never_close(void **state)
 			super.zone_b_off = super.media_bytes - super.zone_bytes;
 			super.data_off = super.zone_bytes;
 			if (pc_geo_check(&super))
-				assert_true(pc_geo_segrec_off(&super, 1, 0) - pc_geo_segrec_off(&super, 0, 0) >= 2 * MIB);
+				assert_true(pc_geo_segrec_off(&super, 1, 0) - pc_geo_segrec_off(&super, 0, 0) >=
+					    2 * MIB);
 		} while (super.zone_bytes < bytes - 4096);
 	}
 }

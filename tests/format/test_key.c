@@ -11,16 +11,20 @@
 
 /* 64 blocks of 512 in a segment, 8 to a chunk. */
 static const struct pc_kset_rules rules_512 = {
-	.block_bytes = 512, .segment_bytes = 32768, .segment_nr = 10, .backing_blk = 1000, .data_crc = true};
+	.block_bytes = 512, .segment_bytes = 32768, .segment_nr = 10, .backing_blk = 1000, .data_crc = true
+};
 static const struct pc_kset_rules rules_4096 = {
-	.block_bytes = 4096, .segment_bytes = 1u << 24, .segment_nr = 10, .backing_blk = 1u << 20, .data_crc = true};
+	.block_bytes = 4096, .segment_bytes = 1u << 24, .segment_nr = 10, .backing_blk = 1u << 20, .data_crc = true
+};
 
 /* One whole chunk. */
 static const struct pc_key data_key = {
-	.vol_blk = 100, .gen = 7, .crc = 0xdeadbeef, .seg_id = 3, .len_blk = 8, .seg_blk = 16, .flags = PC_KEY_DATA};
-static const struct pc_key zero_key = {.vol_blk = 100, .len_blk = 8, .flags = PC_KEY_ZERO};
+	.vol_blk = 100, .gen = 7, .crc = 0xdeadbeef, .seg_id = 3, .len_blk = 8, .seg_blk = 16, .flags = PC_KEY_DATA
+};
+static const struct pc_key zero_key = { .vol_blk = 100, .len_blk = 8, .flags = PC_KEY_ZERO };
 
-static bool check_with(const struct pc_key *base, uint32_t seg_blk, uint32_t len_blk, uint32_t head_blk, uint32_t tail_blk)
+static bool check_with(const struct pc_key *base, uint32_t seg_blk, uint32_t len_blk, uint32_t head_blk,
+		       uint32_t tail_blk)
 {
 	struct pc_key key = *base;
 
@@ -34,14 +38,14 @@ static bool check_with(const struct pc_key *base, uint32_t seg_blk, uint32_t len
 
 static void round_trip(void **state)
 {
-	const struct pc_key key = {.vol_blk = UINT64_C(0x1234a0b0c0d0e0f0),
-				   .gen = UINT64_C(0x1122334455667788),
-				   .crc = 0x99aabbcc,
-				   .seg_id = 0xddeeff00,
-				   .len_blk = 0x13579bdf,
-				   .seg_blk = 0x2468,
-				   .geom = 0x3f,
-				   .flags = 0xa5};
+	const struct pc_key key = { .vol_blk = UINT64_C(0x1234a0b0c0d0e0f0),
+				    .gen = UINT64_C(0x1122334455667788),
+				    .crc = 0x99aabbcc,
+				    .seg_id = 0xddeeff00,
+				    .len_blk = 0x13579bdf,
+				    .seg_blk = 0x2468,
+				    .geom = 0x3f,
+				    .flags = 0xa5 };
 	struct pcm_key cell;
 	struct pc_key out;
 
@@ -57,11 +61,11 @@ static void round_trip(void **state)
 	assert_int_equal(out.flags, key.flags);
 }
 
-#define EXPECT_WITH(good, base, member, value)                                                                         \
-	do {                                                                                                           \
-		struct pc_key changed = (base);                                                                        \
-		changed.member = (value);                                                                              \
-		assert_int_equal(pc_key_check(&changed, &rules_512), (good));                                          \
+#define EXPECT_WITH(good, base, member, value) \
+	do { \
+		struct pc_key changed = (base); \
+		changed.member = (value); \
+		assert_int_equal(pc_key_check(&changed, &rules_512), (good)); \
 	} while (0)
 
 static void the_range_lies_on_the_backing(void **state)
@@ -139,8 +143,8 @@ static void blocks_of_a_chunk_have_no_head_or_tail(void **state)
 
 static void flags_and_types(void **state)
 {
-	const uint8_t unknown[] = {32, 64, 128};
-	const uint8_t types[] = {PC_KEY_DATA, PC_KEY_ZERO, PC_KEY_POISON};
+	const uint8_t unknown[] = { 32, 64, 128 };
+	const uint8_t types[] = { PC_KEY_DATA, PC_KEY_ZERO, PC_KEY_POISON };
 
 	(void)state;
 	for (size_t i = 0; i < PC_ARRAY_NR(unknown); i++) {
@@ -234,11 +238,11 @@ static void chunks_and_cells(void **state)
 
 static void rules_come_from_the_superblock(void **state)
 {
-	const struct pc_super super = {.flags = PC_SUPER_FLAG_DATA_CRC,
-				       .backing_bytes = 40960,
-				       .segment_bytes = 131072,
-				       .segment_nr = 12,
-				       .block_bytes = 4096};
+	const struct pc_super super = { .flags = PC_SUPER_FLAG_DATA_CRC,
+					.backing_bytes = 40960,
+					.segment_bytes = 131072,
+					.segment_nr = 12,
+					.block_bytes = 4096 };
 	struct pc_super without = super;
 	struct pc_kset_rules rules;
 
@@ -256,7 +260,7 @@ static void rules_come_from_the_superblock(void **state)
 
 static void one_line_of_text(void **state)
 {
-	const struct pcm_le32 crcs[] = {{0x1}, {0xabcdef01}};
+	const struct pcm_le32 crcs[] = { { 0x1 }, { 0xabcdef01 } };
 	struct pc_key key = data_key;
 	char *text = NULL;
 	size_t len;
@@ -273,10 +277,11 @@ static void one_line_of_text(void **state)
 	key.vol_blk |= UINT64_C(3) << 48;
 	pc_key_to_text(to, &key, NULL, 0);
 	assert_int_equal(fclose(to), 0);
-	assert_string_equal(text, "key type=data flags=clean,relogged volume=0 blk=100 len_blk=8 seg_id=3 seg_blk=16 gen=7"
-				  " head_blk=2 tail_blk=5 crcs=00000001,abcdef01\n"
-				  "key type=zero flags=discard,0x40 volume=3 blk=100 len_blk=8 seg_id=0 seg_blk=0 gen=0"
-				  " head_blk=0 tail_blk=0 crcs=-\n");
+	assert_string_equal(text,
+			    "key type=data flags=clean,relogged volume=0 blk=100 len_blk=8 seg_id=3 seg_blk=16 gen=7"
+			    " head_blk=2 tail_blk=5 crcs=00000001,abcdef01\n"
+			    "key type=zero flags=discard,0x40 volume=3 blk=100 len_blk=8 seg_id=0 seg_blk=0 gen=0"
+			    " head_blk=0 tail_blk=0 crcs=-\n");
 	free(text);
 }
 

@@ -4,8 +4,8 @@
  *
  * Every buffer that is decoded is a heap block of exactly the slots that it claims, so that a sanitizer sees a byte read beyond.
  */
-#include "format/format.h"
 #include "base/crc.h"
+#include "format/format.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -18,7 +18,8 @@
 #define NONCE UINT64_C(0xfeedface12345678)
 
 static const struct pc_kset_rules rules = {
-	.block_bytes = 512, .segment_bytes = 131072, .segment_nr = 10, .backing_blk = 100000, .data_crc = true};
+	.block_bytes = 512, .segment_bytes = 131072, .segment_nr = 10, .backing_blk = 100000, .data_crc = true
+};
 
 struct image {
 	uint8_t *buf;
@@ -28,7 +29,7 @@ struct image {
 
 static struct image image_new(uint32_t slot_nr)
 {
-	struct image image = {.slot_nr = slot_nr};
+	struct image image = { .slot_nr = slot_nr };
 
 	image.buf = calloc(slot_nr, PC_SLOT_BYTES);
 	assert_non_null(image.buf);
@@ -65,12 +66,13 @@ static void reseal(struct image *image)
 	const bool is_void = pc_get16(header->type) == PC_KSET_VOID;
 
 	header->crc = pc_le32(0);
-	header->crc = pc_le32(pc_crc32c(0, image->buf, is_void ? PC_SLOT_BYTES : (size_t)image->slot_nr * PC_SLOT_BYTES));
+	header->crc =
+		pc_le32(pc_crc32c(0, image->buf, is_void ? PC_SLOT_BYTES : (size_t)image->slot_nr * PC_SLOT_BYTES));
 }
 
 static struct pc_key key_of(uint64_t blk, uint32_t len_blk)
 {
-	return (struct pc_key){.vol_blk = blk, .gen = 5, .seg_id = 2, .len_blk = len_blk, .seg_blk = 8};
+	return (struct pc_key){ .vol_blk = blk, .gen = 5, .seg_id = 2, .len_blk = len_blk, .seg_blk = 8 };
 }
 
 /* Keys of these lengths, each with its chunk CRCs, sealed. */
@@ -136,8 +138,8 @@ static void one_key_is_one_slot(void **state)
 static void keys_of_all_kinds(void **state)
 {
 	/* 1 chunk; 2; 8, a full cell; 9, two cells; 1; an odd total leaves a padding cell. */
-	const uint32_t lens_blk[] = {3, 16, 64, 65, 8};
-	const uint32_t chunk_nrs[] = {1, 2, 8, 9, 1};
+	const uint32_t lens_blk[] = { 3, 16, 64, 65, 8 };
+	const uint32_t chunk_nrs[] = { 1, 2, 8, 9, 1 };
 	struct image image = keys_image(lens_blk, PC_ARRAY_NR(lens_blk));
 	const struct pcm_le32 *crcs;
 	struct pc_key_cursor cursor;
@@ -154,7 +156,8 @@ static void keys_of_all_kinds(void **state)
 		assert_int_equal(key.len_blk, lens_blk[i]);
 		assert_int_equal(pc_key_chunk_nr(&key, rules.block_bytes), chunk_nrs[i]);
 		for (uint32_t c = 0; c < chunk_nrs[i]; c++)
-			assert_int_equal(pc_get32(crcs[c]), chunk_nrs[i] == 1 ? 0x01010101u * (i + 1) : (i << 16 | (c + 1)));
+			assert_int_equal(pc_get32(crcs[c]),
+					 chunk_nrs[i] == 1 ? 0x01010101u * (i + 1) : (i << 16 | (c + 1)));
 	}
 	assert_false(pc_key_next(&cursor, &key, &crcs));
 	free(image.buf);
@@ -162,8 +165,8 @@ static void keys_of_all_kinds(void **state)
 
 static void keys_without_data(void **state)
 {
-	struct pc_key zero = {.vol_blk = 50, .len_blk = 99950, .flags = PC_KEY_ZERO | PC_KEY_DISCARD};
-	struct pc_key poison = {.vol_blk = 0, .len_blk = 1, .flags = PC_KEY_POISON};
+	struct pc_key zero = { .vol_blk = 50, .len_blk = 99950, .flags = PC_KEY_ZERO | PC_KEY_DISCARD };
+	struct pc_key poison = { .vol_blk = 0, .len_blk = 1, .flags = PC_KEY_POISON };
 	struct image image = image_new(2);
 	const struct pcm_le32 *crcs;
 	struct pc_key_cursor cursor;
@@ -209,8 +212,9 @@ static void without_data_crc_keys_are_one_cell(void **state)
 static void a_key_of_a_whole_segment(void **state)
 {
 	const struct pc_kset_rules big = {
-		.block_bytes = 4096, .segment_bytes = 1u << 24, .segment_nr = 1, .backing_blk = 4096, .data_crc = true};
-	const struct pc_key key = {.len_blk = 4096};
+		.block_bytes = 4096, .segment_bytes = 1u << 24, .segment_nr = 1, .backing_blk = 4096, .data_crc = true
+	};
+	const struct pc_key key = { .len_blk = 4096 };
 	struct image image = image_new(257);
 	struct pc_kset kset;
 
@@ -313,9 +317,9 @@ static void flip_every_bit(struct image *image, size_t sealed_len)
 
 static void every_flipped_bit_is_noticed(void **state)
 {
-	const uint32_t one[] = {8};
-	const uint32_t padded[] = {8, 8};
-	const uint32_t many[] = {3, 16, 64, 65, 8};
+	const uint32_t one[] = { 8 };
+	const uint32_t padded[] = { 8, 8 };
+	const uint32_t many[] = { 3, 16, 64, 65, 8 };
 	struct image image;
 
 	(void)state;
@@ -345,7 +349,8 @@ static void position_and_nonce_come_first(void **state)
 
 	(void)state;
 	assert_int_equal(pc_kset_decode(image.buf, 1, POS + 1, NONCE, &rules, &kset), PC_INVALID_IDENTITY);
-	assert_int_equal(pc_kset_decode(image.buf, 1, POS, NONCE ^ (UINT64_C(1) << 63), &rules, &kset), PC_INVALID_IDENTITY);
+	assert_int_equal(pc_kset_decode(image.buf, 1, POS, NONCE ^ (UINT64_C(1) << 63), &rules, &kset),
+			 PC_INVALID_IDENTITY);
 	assert_int_equal(pc_kset_decode(image.buf, 0, POS, NONCE, &rules, &kset), PC_INVALID_IDENTITY);
 	image.buf[PC_CELL_BYTES] ^= 1; /* damaged besides */
 	assert_int_equal(pc_kset_decode(image.buf, 1, POS + 1, NONCE, &rules, &kset), PC_INVALID_IDENTITY);
@@ -355,7 +360,7 @@ static void position_and_nonce_come_first(void **state)
 
 static void a_torn_kset_of_two_slots(void **state)
 {
-	const uint32_t lens_blk[] = {8, 8, 8};
+	const uint32_t lens_blk[] = { 8, 8, 8 };
 	struct image image = keys_image(lens_blk, 3);
 	struct pc_kset kset;
 
@@ -368,7 +373,7 @@ static void a_torn_kset_of_two_slots(void **state)
 
 static void crafted_slot_numbers(void **state)
 {
-	const uint32_t slot_nrs[] = {0, 2, 3, 0x40000000, 0x80000000, UINT32_MAX};
+	const uint32_t slot_nrs[] = { 0, 2, 3, 0x40000000, 0x80000000, UINT32_MAX };
 	const uint32_t len_blk = 8;
 	struct image image = keys_image(&len_blk, 1);
 	struct pc_kset kset;
@@ -384,8 +389,8 @@ static void crafted_slot_numbers(void **state)
 
 static void crafted_key_numbers(void **state)
 {
-	const uint32_t key_nrs[] = {0, 2, 4, 5, 0x7fffffff, UINT32_MAX};
-	const uint32_t lens_blk[] = {8, 8, 8};
+	const uint32_t key_nrs[] = { 0, 2, 4, 5, 0x7fffffff, UINT32_MAX };
+	const uint32_t lens_blk[] = { 8, 8, 8 };
 	struct image image = keys_image(lens_blk, 3);
 	struct pc_kset kset;
 
@@ -425,7 +430,7 @@ static void slots_are_filled_exactly(void **state)
 
 static void chunk_cells_stay_inside(void **state)
 {
-	const uint32_t lens_blk[] = {8, 64};
+	const uint32_t lens_blk[] = { 8, 64 };
 	struct image image = keys_image(lens_blk, 2);
 	struct pc_key longer = key_of(200, 65);
 	struct pc_key longest = key_of(200, 248);
@@ -469,14 +474,17 @@ static void chunk_padding_is_zero(void **state)
 
 static void bad_keys_behind_good_ones(void **state)
 {
-	const uint32_t lens_blk[] = {8, 8, 8};
+	const uint32_t lens_blk[] = { 8, 8, 8 };
 	struct image image = keys_image(lens_blk, 3);
 	struct pc_key bad[] = {
-		key_of(0, 0),			   /* no length */
-		key_of(99993, 8),		   /* past the backing */
-		key_of(UINT64_C(1) << 48, 8),	   /* volume 1 */
-		key_of(0, 249),			   /* past the segment */
-		key_of(0, 8), key_of(0, 8), key_of(0, 8), key_of(0, 8),
+		key_of(0, 0), /* no length */
+		key_of(99993, 8), /* past the backing */
+		key_of(UINT64_C(1) << 48, 8), /* volume 1 */
+		key_of(0, 249), /* past the segment */
+		key_of(0, 8),
+		key_of(0, 8),
+		key_of(0, 8),
+		key_of(0, 8),
 	};
 	struct pc_kset kset;
 
@@ -496,7 +504,7 @@ static void bad_keys_behind_good_ones(void **state)
 
 static void unknown_types_and_flags(void **state)
 {
-	const uint16_t types[] = {0, 4, 0x101, UINT16_MAX};
+	const uint16_t types[] = { 0, 4, 0x101, UINT16_MAX };
 	const uint32_t len_blk = 8;
 	struct image image = keys_image(&len_blk, 1);
 	struct pc_kset kset;
@@ -536,7 +544,8 @@ static void sealed_noise(void **state)
 
 	(void)state;
 	for (uint32_t round = 0; round < 200000; round++) {
-		const uint32_t lens_blk[] = {(uint32_t)(1 + next_random(&seed) % 100), (uint32_t)(1 + next_random(&seed) % 20)};
+		const uint32_t lens_blk[] = { (uint32_t)(1 + next_random(&seed) % 100),
+					      (uint32_t)(1 + next_random(&seed) % 20) };
 		struct image image = keys_image(lens_blk, 1 + (uint32_t)(next_random(&seed) % 2));
 		const uint64_t change_nr = 1 + next_random(&seed) % 3;
 		uint32_t walked_nr = 0;
@@ -544,7 +553,8 @@ static void sealed_noise(void **state)
 		for (uint64_t i = 0; i < change_nr; i++) {
 			const size_t at = 20 + next_random(&seed) % ((size_t)image.slot_nr * PC_SLOT_BYTES - 20);
 
-			image.buf[at] = (uint8_t)(next_random(&seed) % 4 == 0 ? next_random(&seed) : next_random(&seed) % 4);
+			image.buf[at] =
+				(uint8_t)(next_random(&seed) % 4 == 0 ? next_random(&seed) : next_random(&seed) % 4);
 		}
 		reseal(&image);
 		if (decode(&image, &kset) == PC_VALID) {
@@ -564,9 +574,13 @@ static void sealed_noise(void **state)
 
 static void lines_of_text(void **state)
 {
-	const struct pc_kset kset = {.pos = 70, .nonce = 0xabc, .slot_nr = 2, .key_nr = 3, .type = PC_KSET_KEYS};
-	const struct pc_kset mark = {
-		.pos = 72, .nonce = 0xabc, .slot_nr = 1, .type = PC_KSET_MARK, .flags = PC_KSET_FLAG_FLUSH, .mark_low_pos = 71};
+	const struct pc_kset kset = { .pos = 70, .nonce = 0xabc, .slot_nr = 2, .key_nr = 3, .type = PC_KSET_KEYS };
+	const struct pc_kset mark = { .pos = 72,
+				      .nonce = 0xabc,
+				      .slot_nr = 1,
+				      .type = PC_KSET_MARK,
+				      .flags = PC_KSET_FLAG_FLUSH,
+				      .mark_low_pos = 71 };
 	char *text = NULL;
 	size_t len;
 	FILE *to;
@@ -577,8 +591,9 @@ static void lines_of_text(void **state)
 	pc_kset_to_text(to, &kset);
 	pc_kset_to_text(to, &mark);
 	assert_int_equal(fclose(to), 0);
-	assert_string_equal(text, "kset pos=70 type=keys flags=- nonce=0000000000000abc slot_nr=2 key_nr=3 low_pos=0\n"
-				  "kset pos=72 type=mark flags=flush nonce=0000000000000abc slot_nr=1 key_nr=0 low_pos=71\n");
+	assert_string_equal(text,
+			    "kset pos=70 type=keys flags=- nonce=0000000000000abc slot_nr=2 key_nr=3 low_pos=0\n"
+			    "kset pos=72 type=mark flags=flush nonce=0000000000000abc slot_nr=1 key_nr=0 low_pos=71\n");
 	free(text);
 }
 
@@ -587,7 +602,8 @@ static void results_have_names(void **state)
 	(void)state;
 	for (int valid = PC_VALID; valid <= PC_INVALID_IDENTITY; valid++) {
 		for (int other = PC_VALID; other < valid; other++)
-			assert_string_not_equal(pc_valid_to_text((enum pc_valid)valid), pc_valid_to_text((enum pc_valid)other));
+			assert_string_not_equal(pc_valid_to_text((enum pc_valid)valid),
+						pc_valid_to_text((enum pc_valid)other));
 	}
 	assert_non_null(pc_valid_to_text((enum pc_valid)99));
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Segment records: round trip, every flipped bit, the wrong segment, values out of their limits, and the line of text. */
-#include "format/format.h"
 #include "base/crc.h"
+#include "format/format.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -38,8 +38,8 @@ static void round_trip(void **state)
 {
 	const struct pc_segrec recs[] = {
 		log_rec,
-		{.seg_id = 0, .type = PC_SEG_FREE},
-		{.seg_id = 9, .type = PC_SEG_DATA, .seq = 3, .gen = 4},
+		{ .seg_id = 0, .type = PC_SEG_FREE },
+		{ .seg_id = 9, .type = PC_SEG_DATA, .seq = 3, .gen = 4 },
 	};
 	struct pcm_segrec media;
 	struct pcm_segrec again;
@@ -69,7 +69,8 @@ static void every_flipped_bit_is_noticed(void **state)
 	for (size_t bit = 0; bit < sizeof(media) * 8; bit++) {
 		pc_segrec_encode(&log_rec, &media);
 		((uint8_t *)&media)[bit / 8] ^= (uint8_t)(1u << bit % 8);
-		assert_int_equal(pc_segrec_decode(&media, log_rec.seg_id, &out), bit < 32 ? PC_INVALID_MAGIC : PC_INVALID_CRC);
+		assert_int_equal(pc_segrec_decode(&media, log_rec.seg_id, &out),
+				 bit < 32 ? PC_INVALID_MAGIC : PC_INVALID_CRC);
 	}
 	memset(&media, 0, sizeof(media));
 	assert_int_equal(pc_segrec_decode(&media, 0, &out), PC_INVALID_MAGIC);
@@ -89,17 +90,17 @@ static void a_record_of_another_segment(void **state)
 	assert_memory_equal(&out, &before, sizeof(out));
 }
 
-#define EXPECT_WITH(valid, base, member, value)                                                                        \
-	do {                                                                                                           \
-		struct pc_segrec changed = (base);                                                                     \
-		changed.member = (value);                                                                              \
-		assert_int_equal(decode_of(changed), (valid));                                                         \
+#define EXPECT_WITH(valid, base, member, value) \
+	do { \
+		struct pc_segrec changed = (base); \
+		changed.member = (value); \
+		assert_int_equal(decode_of(changed), (valid)); \
 	} while (0)
 
 static void values_out_of_their_limits(void **state)
 {
-	const struct pc_segrec data_rec = {.seg_id = 9, .type = PC_SEG_DATA, .seq = 3, .gen = 4};
-	const struct pc_segrec free_rec = {.seg_id = 9, .type = PC_SEG_FREE, .seq = 3, .gen = 4};
+	const struct pc_segrec data_rec = { .seg_id = 9, .type = PC_SEG_DATA, .seq = 3, .gen = 4 };
+	const struct pc_segrec free_rec = { .seg_id = 9, .type = PC_SEG_FREE, .seq = 3, .gen = 4 };
 	struct pcm_segrec media;
 	struct pc_segrec out;
 
@@ -132,11 +133,12 @@ static void one_line_of_text(void **state)
 	to = open_memstream(&text, &len);
 	assert_non_null(to);
 	pc_segrec_to_text(to, &log_rec);
-	pc_segrec_to_text(to, &(struct pc_segrec){.type = 8});
+	pc_segrec_to_text(to, &(struct pc_segrec){ .type = 8 });
 	assert_int_equal(fclose(to), 0);
-	assert_string_equal(text, "segrec seg_id=16909060 seq=18364758544493064720 type=log gen=18446744073709551615 ordinal=77"
-				  " nonce=0123456789abcdef\n"
-				  "segrec seg_id=0 seq=0 type=8 gen=0 ordinal=0 nonce=0000000000000000\n");
+	assert_string_equal(
+		text, "segrec seg_id=16909060 seq=18364758544493064720 type=log gen=18446744073709551615 ordinal=77"
+		      " nonce=0123456789abcdef\n"
+		      "segrec seg_id=0 seq=0 type=8 gen=0 ordinal=0 nonce=0000000000000000\n");
 	free(text);
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Superblock: round trip, every flipped bit, the order of checks, values out of their limits, and the line of text. */
-#include "format/format.h"
 #include "base/crc.h"
+#include "format/format.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -126,11 +126,11 @@ static enum pc_valid decode_of(const struct pc_super *super)
 	return decode(&media);
 }
 
-#define EXPECT_WITH(valid, member, value)                                                                              \
-	do {                                                                                                           \
-		struct pc_super changed = sample();                                                                    \
-		changed.member = (value);                                                                              \
-		assert_int_equal(decode_of(&changed), (valid));                                                        \
+#define EXPECT_WITH(valid, member, value) \
+	do { \
+		struct pc_super changed = sample(); \
+		changed.member = (value); \
+		assert_int_equal(decode_of(&changed), (valid)); \
 	} while (0)
 
 static void values_out_of_their_limits(void **state)
@@ -172,11 +172,13 @@ static void one_line_of_text(void **state)
 	assert_non_null(to);
 	pc_super_to_text(to, &super);
 	assert_int_equal(fclose(to), 0);
-	assert_string_equal(text, "super seq=1234605616436508552 version=1 flags=data_crc compat=0x8000000000000000 ro_compat=0x5"
-				  " incompat=- cache_uuid=00112233-4455-6677-8899-aabbccddeeff"
-				  " backing_uuid=a0a1a2a3-a4a5-a6a7-a8a9-aaabacadaeaf backing_bytes=10737418240 media_bytes=67108864"
-				  " data_off=524288 zone_b_off=67092480 zone_bytes=16384 segment_bytes=524288 segment_nr=126"
-				  " block_bytes=512\n");
+	assert_string_equal(
+		text,
+		"super seq=1234605616436508552 version=1 flags=data_crc compat=0x8000000000000000 ro_compat=0x5"
+		" incompat=- cache_uuid=00112233-4455-6677-8899-aabbccddeeff"
+		" backing_uuid=a0a1a2a3-a4a5-a6a7-a8a9-aaabacadaeaf backing_bytes=10737418240 media_bytes=67108864"
+		" data_off=524288 zone_b_off=67092480 zone_bytes=16384 segment_bytes=524288 segment_nr=126"
+		" block_bytes=512\n");
 	free(text);
 }
 

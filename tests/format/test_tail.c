@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /* Tail record: round trip, every flipped bit, values out of their limits, and the line of text. */
-#include "format/format.h"
 #include "base/crc.h"
+#include "format/format.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -72,11 +72,11 @@ static void every_flipped_bit_is_noticed(void **state)
 	assert_int_equal(pc_tail_decode(&media, &out), PC_INVALID_MAGIC);
 }
 
-#define EXPECT_WITH(valid, member, value)                                                                              \
-	do {                                                                                                           \
-		struct pc_tail changed = sample;                                                                       \
-		changed.member = (value);                                                                              \
-		assert_int_equal(decode_of(changed), (valid));                                                         \
+#define EXPECT_WITH(valid, member, value) \
+	do { \
+		struct pc_tail changed = sample; \
+		changed.member = (value); \
+		assert_int_equal(decode_of(changed), (valid)); \
 	} while (0)
 
 static void values_out_of_their_limits(void **state)
@@ -118,12 +118,13 @@ static void one_line_of_text(void **state)
 	odd.flags = 0;
 	pc_tail_to_text(to, &odd);
 	assert_int_equal(fclose(to), 0);
-	assert_string_equal(text, "tail seq=18364758544493064720 flags=clean_close,ordering_batch log_tail_pos=64 dirty_tail_pos=70"
-				  " mark_pos=18446744073709551615 gc_percent=70\n"
-				  "tail seq=18364758544493064720 flags=clean_close,0x40000000 log_tail_pos=64 dirty_tail_pos=70"
-				  " mark_pos=18446744073709551615 gc_percent=70\n"
-				  "tail seq=18364758544493064720 flags=- log_tail_pos=64 dirty_tail_pos=70"
-				  " mark_pos=18446744073709551615 gc_percent=70\n");
+	assert_string_equal(
+		text, "tail seq=18364758544493064720 flags=clean_close,ordering_batch log_tail_pos=64 dirty_tail_pos=70"
+		      " mark_pos=18446744073709551615 gc_percent=70\n"
+		      "tail seq=18364758544493064720 flags=clean_close,0x40000000 log_tail_pos=64 dirty_tail_pos=70"
+		      " mark_pos=18446744073709551615 gc_percent=70\n"
+		      "tail seq=18364758544493064720 flags=- log_tail_pos=64 dirty_tail_pos=70"
+		      " mark_pos=18446744073709551615 gc_percent=70\n");
 	free(text);
 }
 
