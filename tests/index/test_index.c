@@ -12,6 +12,12 @@
 
 #define VOLUME_1 (UINT64_C(1) << 48)
 
+/* The structure behind the handle: shards follow a header of one cache line (the test would see nonsense at once otherwise). */
+static struct pc_shard *shard_0(struct pc_index *index)
+{
+	return (struct pc_shard *)(void *)((char *)index + PC_CACHE_LINE_BYTES);
+}
+
 /* ---- insertion and erasure ------------------------------------------------------------------------------------------ */
 
 /* Old extent in blocks 4..8, between neighbours; every new range; as DATA, ZERO and erasure. */
@@ -130,6 +136,15 @@ static void test_random_runs(void **state)
 	}
 }
 
+static uint64_t dense_bytes(struct pc_index *index)
+{
+	uint64_t leaf_nr = 0;
+
+	for (uint32_t i = 0; i < pc_index_shard_nr(index); i++)
+		leaf_nr += shard_0(index)[i].leaf_nr;
+	return leaf_nr * sizeof(union pc_leaf);
+}
+
 /* Ascending, descending and alternating fills of single blocks, then every other one erased, then all. */
 static void test_dense_patterns(void **state)
 {
@@ -152,6 +167,7 @@ static void test_dense_patterns(void **state)
 		}
 		model_compare(&m);
 		assert_int_equal(pc_index_extent_nr(m.index), space_blk);
+		assert_in_range(dense_bytes(m.index), 32 * space_blk, 44 * space_blk);
 		for (uint32_t blk = 0; blk < space_blk; blk += 2)
 			model_erase(&m, blk, 1);
 		model_compare(&m);
@@ -452,12 +468,6 @@ static void test_a_drop_cancels_fills(void **state)
 }
 
 /* ---- check --------------------------------------------------------------------------------------------------------------- */
-
-/* The structure behind the handle: shards follow a header of one cache line (the test would see nonsense at once otherwise). */
-static struct pc_shard *shard_0(struct pc_index *index)
-{
-	return (struct pc_shard *)(void *)((char *)index + PC_CACHE_LINE_BYTES);
-}
 
 static void plant(struct pc_shard *shard, uint32_t damage)
 {

@@ -30,6 +30,7 @@ struct tight {
 static void tight_begin(struct tight *tight, struct pc_shard *shard, uint32_t piece_nr)
 {
 	assert_int_equal(pc_shard_reserve_locked(shard, piece_nr), 0);
+	assert_true(shard->free_nr >= piece_nr && shard->root_cap - shard->leaf_nr >= piece_nr);
 	*tight = (struct tight){ .shard = shard, .root_cap = shard->root_cap };
 	while (shard->free_nr > piece_nr) {
 		union pc_leaf *leaf = shard->free_list;
