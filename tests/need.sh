@@ -1,3 +1,4 @@
+#!/bin/sh
 # SPDX-License-Identifier: BSD-3-Clause
 # Sourced: need_packages PACKAGE... installs those that are missing on Debian, or prints the one line that does and fails.
 

@@ -57,8 +57,11 @@ if readelf -d "$tmp/static" | grep -q 'NEEDED.*libpcache'; then
 	exit 1
 fi
 
-cmake -S "$here" -B "$tmp/cmake" -DCMAKE_C_COMPILER="$cc" -DCMAKE_PREFIX_PATH="$prefix" >"$tmp/log" 2>&1 &&
-	cmake --build "$tmp/cmake" >>"$tmp/log" 2>&1 || { cat "$tmp/log"; exit 1; }
+if ! cmake -S "$here" -B "$tmp/cmake" -DCMAKE_C_COMPILER="$cc" -DCMAKE_PREFIX_PATH="$prefix" >"$tmp/log" 2>&1 ||
+	! cmake --build "$tmp/cmake" >>"$tmp/log" 2>&1; then
+	cat "$tmp/log"
+	exit 1
+fi
 expect "CMake, shared" "$tmp/cmake/consumer_shared"
 expect "CMake, static" "$tmp/cmake/consumer_static"
 
