@@ -7,8 +7,10 @@
  * piece is taken once into a local buffer that nobody else sees, and CRC and copy both use that. The same holds for the way back, where the
  * caller's buffer is the target: a CRC of it would blame the media for the caller's own scribbling.
  *
- * The local buffer stays in the L1 cache, and the CRC of a piece is computed while the non-temporal stores drain, so both
- * cost next to nothing.
+ * The local buffer stays in the L1 cache. On the way in, the CRC of a piece is computed while the non-temporal stores of it drain:
+ * 4 KiB with CRC and fence cost what copy and fence cost, within a few percent (pieces of 512 bytes: a quarter more, as the CRC routine
+ * has a price per call; of 4 KiB: a fifth more, as the last CRC then hides behind nothing). On the way out the lines come from memory, and
+ * a CRC between two pieces would hold the next loads up: so there a piece is 4 KiB and its lines are asked for in advance.
  *
  * No locks, no fence: the caller fences once for data and log record together.
  */
@@ -17,26 +19,32 @@
 #include "base/crc.h"
 #include "media/media.h"
 
-/* Bytes taken at a time: a multiple of the cache line. Chosen by measurement. */
-#define PIECE_BYTES 1024u
+#define STORE_PIECE_BYTES ((size_t)1024) /* a multiple of the cache line */
+#define LOAD_PIECE_BYTES ((size_t)4096)
 
-struct piece {
-	_Alignas(PC_CACHE_LINE_BYTES) uint8_t bytes[PIECE_BYTES];
-};
+/*
+ * The C library's memcpy is chosen for the processor. Where a compiler sees a small upper bound of the length it expands a copy of
+ * its own instead ("rep movs"), which takes three times as long here; so the bound is hidden from it.
+ */
+static void copy_piece(void *to, const void *from, size_t len)
+{
+	__asm__("" : "+r"(len));
+	memcpy(to, from, len);
+}
 
 uint32_t pc_media_copy_crc(struct pc_media *media, uint64_t media_off, const void *src, size_t len)
 {
+	_Alignas(PC_CACHE_LINE_BYTES) uint8_t piece[STORE_PIECE_BYTES];
 	const uint8_t *from = src;
-	struct piece piece;
 	uint32_t crc = 0;
 	size_t now;
 
 	while (len > 0) {
 		/* A piece ends at a line of the media, so that whole lines are stored whatever the alignment. */
-		now = PC_MIN(len, PIECE_BYTES - (size_t)(media_off % PC_CACHE_LINE_BYTES));
-		memcpy(piece.bytes, from, now);
-		pc_media_copy(media, media_off, piece.bytes, now);
-		crc = pc_crc32c(crc, piece.bytes, now);
+		now = PC_MIN(len, STORE_PIECE_BYTES - (size_t)(media_off % PC_CACHE_LINE_BYTES));
+		copy_piece(piece, from, now);
+		pc_media_copy(media, media_off, piece, now);
+		crc = pc_crc32c(crc, piece, now);
 		from += now;
 		media_off += now;
 		len -= now;
@@ -46,17 +54,19 @@ uint32_t pc_media_copy_crc(struct pc_media *media, uint64_t media_off, const voi
 
 uint32_t pc_media_load_crc(const struct pc_media *media, uint64_t media_off, void *dst, size_t len)
 {
+	_Alignas(PC_CACHE_LINE_BYTES) uint8_t piece[LOAD_PIECE_BYTES];
 	const uint8_t *from = media->base + media_off;
 	uint8_t *to = dst;
-	struct piece piece;
 	uint32_t crc = 0;
 	size_t now;
 
 	while (len > 0) {
-		now = PC_MIN(len, (size_t)PIECE_BYTES);
-		memcpy(piece.bytes, from, now);
-		crc = pc_crc32c(crc, piece.bytes, now);
-		memcpy(to, piece.bytes, now);
+		now = PC_MIN(len, LOAD_PIECE_BYTES);
+		for (size_t i = 0; i < now; i += PC_CACHE_LINE_BYTES)
+			__builtin_prefetch(from + i);
+		copy_piece(piece, from, now);
+		crc = pc_crc32c(crc, piece, now);
+		copy_piece(to, piece, now);
 		from += now;
 		to += now;
 		len -= now;

@@ -228,10 +228,28 @@ static void populate_tmpfs(int fd, uint64_t bytes)
 	(void)munmap(view, bytes);
 }
 
+/*
+ * False if the blocks that are missing are more than are free. Only a first look, so that a wish that cannot be met does not fill the
+ * disk of others (or, on tmpfs, the memory) before it fails.
+ */
+static bool has_space(int fd, uint64_t bytes)
+{
+	struct statfs fs;
+	struct stat st;
+	uint64_t allocated_bytes;
+
+	if (fstatfs(fd, &fs) != 0 || fstat(fd, &st) != 0 || fs.f_blocks == 0 || fs.f_bsize <= 0)
+		return true; /* not known */
+	allocated_bytes = (uint64_t)st.st_blocks * 512;
+	return bytes <= allocated_bytes || (bytes - allocated_bytes) / (uint64_t)fs.f_bsize <= fs.f_bfree;
+}
+
 static int allocate_blocks(int fd, uint64_t old_bytes, uint64_t bytes)
 {
 	int err;
 
+	if (!has_space(fd, bytes))
+		return -ENOSPC;
 	if (old_bytes == 0)
 		populate_tmpfs(fd, bytes);
 	do
