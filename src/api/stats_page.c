@@ -23,7 +23,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -61,7 +60,7 @@ _Static_assert(sizeof(struct pcache_info) <= INFO_ROOM_BYTES, "the snapshot fits
 
 struct pc_stats_page {
 	struct pc_mutex mutex; /* guards sequence and the writes */
-	uint64_t sequence; /* of the last publish, even */
+	uint64_t sequence; /* of the last publish, also if it failed; even */
 	int dir_fd; /* directory of the page */
 	int fd; /* the page; carries the lock */
 	pid_t pid; /* who made it */
@@ -222,7 +221,7 @@ static int fill_new_page(int fd, pid_t pid)
 /* Puts a locked, empty page in place of whatever page was there. */
 static int put_page(struct pc_stats_page *page)
 {
-	char *temp_name;
+	char *temp_name = NULL;
 	int err;
 
 	err = check_old_page(page->dir_fd, page->name);
@@ -293,21 +292,21 @@ int pc_stats_page_publish(struct pc_stats_page *page, const struct pcache_info *
 	snapshot = *info;
 	snapshot.struct_bytes = sizeof(snapshot);
 	pc_mutex_lock(&page->mutex);
+	/* A number is used once, also where a call fails: the file may have it all the same. */
 	sequence = page->sequence + 1;
+	page->sequence += 2;
 	err = write_at(page->fd, &sequence, sizeof(sequence), SEQUENCE_OFF);
 	if (err != 0)
 		goto unlock;
 	/* Order: the odd sequence before the snapshot, because a reader that sees part of the new one must see it change. */
-	atomic_thread_fence(memory_order_seq_cst);
+	__sync_synchronize();
 	err = write_at(page->fd, &snapshot, sizeof(snapshot), INFO_OFF);
 	if (err != 0)
 		goto unlock; /* the sequence stays odd, so nobody takes half a snapshot */
 	/* Order: the snapshot before the even sequence, because a reader that sees it even takes the snapshot for whole. */
-	atomic_thread_fence(memory_order_seq_cst);
+	__sync_synchronize();
 	sequence++;
 	err = write_at(page->fd, &sequence, sizeof(sequence), SEQUENCE_OFF);
-	if (err == 0)
-		page->sequence = sequence;
 unlock:
 	pc_mutex_unlock(&page->mutex);
 	return err;
@@ -349,12 +348,12 @@ static int read_snapshot(int fd, struct pcache_info *out_info, size_t len)
 	if (before == 0 || before % 2 != 0)
 		return -EAGAIN;
 	/* Order: the sequence before the snapshot, because an older snapshot under a newer sequence would pass for it. */
-	atomic_thread_fence(memory_order_seq_cst);
+	__sync_synchronize();
 	err = read_at(fd, out_info, len, INFO_OFF);
 	if (err != 0)
 		return err;
 	/* Order: the snapshot before the second look, because only then does an equal sequence vouch for all of it. */
-	atomic_thread_fence(memory_order_seq_cst);
+	__sync_synchronize();
 	err = read_at(fd, &after, sizeof(after), SEQUENCE_OFF);
 	if (err != 0)
 		return err;
