@@ -1,0 +1,341 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * pcache bench, place: two files of one file system, the cache under test and the scratch file that the limit copies to.
+ *
+ * Without a wish of the user the place is /dev/shm if there is room: DRAM then stands in for persistent memory, by the environment
+ * variable PMEM2_FORCE_GRANULARITY, which must be set before the library maps anything, and the result says so. Else it is TMPDIR, where data
+ * becomes durable page by page. Both files lose their names as soon as they are open, so an interrupted run leaves nothing
+ * behind. An existing file is never taken: a benchmark has no business to destroy data.
+ *
+ * The backing under the cache is one that does nothing (reads give zeroes, writes are dropped), so that the cache is measured and not
+ * a disk; unless the user gives one.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include "tool/bench.h"
+
+#define TMPFS_MAGIC 0x01021994
+#define HUGE_BYTES (UINT64_C(2) << 20)
+#define CACHE_BYTES_MAX (UINT64_C(4) << 30) /* of those that are chosen here */
+#define CACHE_BYTES_MIN (UINT64_C(64) << 20)
+#define SIZE_BYTES_MAX (UINT64_C(1) << 30)
+
+/* ---- the backing that does nothing ----------------------------------------------------------------------------------- */
+
+static int null_read(void *user, void *buf, uint64_t off, uint64_t len)
+{
+	(void)user;
+	(void)off;
+	memset(buf, 0, len);
+	return 0;
+}
+
+static int null_write(void *user, const void *buf, uint64_t off, uint64_t len)
+{
+	(void)user;
+	(void)buf;
+	(void)off;
+	(void)len;
+	return 0;
+}
+
+static int null_zero(void *user, uint64_t off, uint64_t len)
+{
+	(void)user;
+	(void)off;
+	(void)len;
+	return 0;
+}
+
+static int null_flush(void *user)
+{
+	(void)user;
+	return 0;
+}
+
+static int new_backing(const struct bench_args *args, uint64_t size_bytes, struct pcache_backing **out_backing)
+{
+	const struct pcache_backing_ops ops = {
+		.struct_bytes = sizeof(ops),
+		.size_bytes = size_bytes,
+		.read = null_read,
+		.write = null_write,
+		.flush = null_flush,
+		.discard = null_zero,
+		.write_zeroes = null_zero,
+	};
+
+	if (args->backing_path)
+		return pcache_backing_file_new(args->backing_path, 0, out_backing);
+	return pcache_backing_new(&ops, NULL, out_backing);
+}
+
+/* ---- where ------------------------------------------------------------------------------------------------------------ */
+
+/* Memory that can be had without pushing others out; UINT64_MAX if unknown. */
+static uint64_t available_memory(void)
+{
+	unsigned long long kib;
+	uint64_t bytes = UINT64_MAX;
+	char line[128];
+	FILE *file = fopen("/proc/meminfo", "r");
+
+	while (file && fgets(line, sizeof(line), file)) {
+		if (sscanf(line, "MemAvailable: %llu kB", &kib) == 1)
+			bytes = kib * 1024;
+	}
+	if (file)
+		fclose(file);
+	return bytes;
+}
+
+/* Bytes that may be taken in a directory: half of what is there. */
+static uint64_t room_in(const char *dir, bool *out_tmpfs)
+{
+	struct statfs fs;
+	uint64_t room_bytes;
+
+	if (statfs(dir, &fs) < 0 || access(dir, W_OK | X_OK) < 0)
+		return 0;
+	*out_tmpfs = fs.f_type == TMPFS_MAGIC;
+	room_bytes = (uint64_t)fs.f_bavail * (uint64_t)fs.f_bsize;
+	if (*out_tmpfs) {
+		uint64_t memory_bytes = available_memory();
+
+		room_bytes = memory_bytes < room_bytes ? memory_bytes : room_bytes;
+	}
+	return room_bytes / 2;
+}
+
+static uint64_t limit_bytes_for(const struct bench_args *args, uint64_t size_bytes)
+{
+	uint64_t bytes = size_bytes + (uint64_t)args->threads * BENCH_SLOT_NR * 64;
+
+	return (bytes + HUGE_BYTES - 1) & ~(HUGE_BYTES - 1);
+}
+
+/* Fills in the sizes that the user left open; false if room_bytes do not suffice. */
+static bool choose_sizes(struct bench_place *place, const struct bench_args *args, uint64_t room_bytes)
+{
+	uint64_t unit = args->block_len > 4096 ? args->block_len : 4096;
+
+	place->cache_bytes = args->cache_bytes;
+	if (place->cache_bytes == 0 && args->size_bytes)
+		place->cache_bytes = args->size_bytes * 4;
+	if (place->cache_bytes == 0) {
+		place->cache_bytes = (room_bytes / 3 * 2) & ~(HUGE_BYTES - 1);
+		if (place->cache_bytes > CACHE_BYTES_MAX)
+			place->cache_bytes = CACHE_BYTES_MAX;
+	}
+	if (place->cache_bytes < CACHE_BYTES_MIN && args->cache_bytes == 0)
+		place->cache_bytes = CACHE_BYTES_MIN;
+	place->size_bytes = args->size_bytes;
+	if (place->size_bytes == 0) {
+		place->size_bytes = place->cache_bytes / 4;
+		if (place->size_bytes > SIZE_BYTES_MAX)
+			place->size_bytes = SIZE_BYTES_MAX;
+	}
+	place->size_bytes -= place->size_bytes % unit;
+	if (place->size_bytes < unit * args->threads)
+		place->size_bytes = unit * args->threads;
+	place->limit_bytes = limit_bytes_for(args, place->size_bytes);
+	return place->cache_bytes + place->limit_bytes <= room_bytes;
+}
+
+static const char *temporary_directory(void)
+{
+	const char *dir = getenv("TMPDIR");
+
+	return dir && *dir ? dir : "/tmp";
+}
+
+static bool is_directory(const char *path)
+{
+	struct stat st;
+
+	return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+static char *join(const char *left, const char *right)
+{
+	size_t bytes = strlen(left) + strlen(right) + 1;
+	char *joined = malloc(bytes);
+
+	if (joined)
+		snprintf(joined, bytes, "%s%s", left, right);
+	return joined;
+}
+
+/* Names for both files in a directory, or next to a path that the user chose. */
+static bool name_files(struct bench_place *place, const char *dir, const char *path)
+{
+	char name[64];
+
+	if (path) {
+		place->cache_path = strdup(path);
+		place->limit_path = join(path, ".limit");
+	} else {
+		snprintf(name, sizeof(name), "/pcache-bench-%ld", (long)getpid());
+		place->cache_path = join(dir, name);
+		if (place->cache_path)
+			place->limit_path = join(place->cache_path, ".limit");
+	}
+	return place->cache_path && place->limit_path;
+}
+
+static int choose_place(struct bench_place *place, const struct bench_args *args)
+{
+	const char *dir = args->cache_path, *path = NULL;
+	char *parent = NULL;
+	uint64_t room_bytes;
+	bool tmpfs = false;
+	bool fits;
+
+	if (dir && !is_directory(dir)) {
+		char *slash;
+
+		if (access(dir, F_OK) == 0) {
+			tool_error(dir, "exists, and a benchmark would destroy it; give a directory or the path of a new file");
+			return TOOL_FAILED;
+		}
+		path = dir;
+		parent = strdup(path);
+		slash = parent ? strrchr(parent, '/') : NULL;
+		if (slash)
+			slash[slash == parent] = '\0';
+		dir = slash ? parent : ".";
+	} else if (!dir) {
+		dir = "/dev/shm";
+		if (!choose_sizes(place, args, room_in(dir, &tmpfs)))
+			dir = temporary_directory();
+	}
+	room_bytes = room_in(dir, &tmpfs);
+	fits = choose_sizes(place, args, room_bytes);
+	if (!fits || !name_files(place, dir, path)) {
+		char want[TOOL_BYTES_TEXT], room[TOOL_BYTES_TEXT];
+
+		tool_error(dir, "no room: %s are wanted, %s may be taken (half of what is free); give a smaller --cache-size and --size, or a --cache elsewhere",
+			   tool_bytes_text(want, place->cache_bytes + place->limit_bytes), tool_bytes_text(room, room_bytes));
+		free(parent);
+		return TOOL_FAILED;
+	}
+	free(parent);
+	place->text = tmpfs ? "tmpfs" : "file";
+	if (tmpfs && setenv("PMEM2_FORCE_GRANULARITY", "CACHE_LINE", 0) == 0)
+		place->text = "tmpfs: DRAM stands in for persistent memory";
+	return TOOL_OK;
+}
+
+/* ---- the files -------------------------------------------------------------------------------------------------------- */
+
+static int map_limit(struct bench_place *place)
+{
+	void *map;
+	int err;
+
+	place->limit_fd = open(place->limit_path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (place->limit_fd < 0) {
+		err = -errno;
+		free(place->limit_path); /* not ours to remove */
+		place->limit_path = NULL;
+		return err;
+	}
+	if (ftruncate(place->limit_fd, (off_t)place->limit_bytes) < 0)
+		return -errno;
+	map = mmap(NULL, place->limit_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, place->limit_fd, 0);
+	if (map == MAP_FAILED)
+		return -errno;
+	place->limit_map = map;
+	/* Huge pages as the library asks for them; on tmpfs that must precede the first touch. */
+	(void)madvise(map, place->limit_bytes, MADV_HUGEPAGE);
+#ifdef MADV_POPULATE_WRITE
+	(void)madvise(map, place->limit_bytes, MADV_POPULATE_WRITE);
+#endif
+	err = posix_fallocate(place->limit_fd, 0, (off_t)place->limit_bytes);
+	if (err)
+		return -err;
+	memset(map, 0x5a, place->limit_bytes); /* prefaulted, and not the zero page */
+	return 0;
+}
+
+static void remove_names(struct bench_place *place)
+{
+	if (place->cache_path)
+		(void)unlink(place->cache_path);
+	if (place->limit_path)
+		(void)unlink(place->limit_path);
+	free(place->cache_path);
+	free(place->limit_path);
+	place->cache_path = NULL;
+	place->limit_path = NULL;
+}
+
+static int open_cache(struct bench_place *place, const struct bench_args *args)
+{
+	struct pcache_backing *backing = NULL;
+	int err;
+
+	err = new_backing(args, place->size_bytes, &backing);
+	if (err < 0)
+		return tool_fail(args->backing_path ? args->backing_path : "null backing", err);
+	if (pcache_backing_size(backing) < place->size_bytes) {
+		tool_error(args->backing_path, "has %llu bytes, the working set %llu; give a smaller --size or a larger backing",
+			   (unsigned long long)pcache_backing_size(backing), (unsigned long long)place->size_bytes);
+		pcache_backing_free(backing);
+		return TOOL_FAILED;
+	}
+	(void)pcache_config_set(args->config, PCACHE_OPT_CACHE_BYTES, place->cache_bytes);
+	err = pcache_format(place->cache_path, args->config, backing);
+	if (err == 0)
+		err = pcache_open(place->cache_path, args->config, backing, &place->cache);
+	if (err < 0) {
+		pcache_backing_free(backing);
+		return tool_fail(place->cache_path, err);
+	}
+	place->info.struct_bytes = sizeof(place->info);
+	err = pcache_info_get(place->cache, &place->info);
+	return err < 0 ? tool_fail(place->cache_path, err) : TOOL_OK;
+}
+
+int bench_place_open(struct bench_place *place, const struct bench_args *args)
+{
+	int result, err;
+
+	memset(place, 0, sizeof(*place));
+	place->limit_fd = -1;
+	result = choose_place(place, args);
+	if (result == TOOL_OK) {
+		err = map_limit(place);
+		if (err < 0)
+			result = tool_fail(place->limit_path ? place->limit_path : place->cache_path, err);
+		else
+			result = open_cache(place, args);
+	}
+	remove_names(place);
+	if (result != TOOL_OK)
+		(void)bench_place_close(place);
+	return result;
+}
+
+int bench_place_close(struct bench_place *place)
+{
+	int err = pcache_close(place->cache);
+
+	place->cache = NULL;
+	if (place->limit_map)
+		(void)munmap(place->limit_map, place->limit_bytes);
+	place->limit_map = NULL;
+	if (place->limit_fd >= 0)
+		(void)close(place->limit_fd);
+	place->limit_fd = -1;
+	remove_names(place);
+	return err < 0 ? tool_fail("bench", err) : TOOL_OK;
+}
