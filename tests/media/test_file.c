@@ -3,22 +3,31 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
-#include <signal.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "media/handle.h"
 #include "pcache/errors.h"
+
+#if defined(__SANITIZE_THREAD__)
+#define HAS_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define HAS_TSAN 1
+#endif
+#endif
 
 #define FILE_BYTES ((uint64_t)1 << 20)
 
@@ -228,18 +237,22 @@ static void test_lock_and_fork(void **state)
 static void test_mapping_is_not_inherited(void **state)
 {
 	struct fixture *fx = *state;
+	unsigned char resident;
 	int status;
 	pid_t child;
 
+#ifdef HAS_TSAN
+	skip(); /* its run-time keeps something mapped there in the child */
+#endif
 	create_mapped(fx);
+	assert_int_equal(mincore((void *)(uintptr_t)fx->media->base, PC_PAGE_BYTES, &resident), 0);
 	child = fork();
 	assert_true(child >= 0);
-	if (child == 0) {
-		(void)signal(SIGSEGV, SIG_DFL);
-		_exit(*(const volatile uint8_t *)fx->media->base);
-	}
+	if (child == 0) /* ENOMEM: nothing is mapped there */
+		_exit(mincore((void *)(uintptr_t)fx->media->base, PC_PAGE_BYTES, &resident) == 0 ? 0 : errno);
 	assert_int_equal(waitpid(child, &status, 0), child);
-	assert_false(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), ENOMEM);
 }
 
 static void test_store_and_read_back(void **state)
