@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * One seed of the crash simulator: a cache on simulated media and a simulated disk, a sequence of operations, power cuts at chosen points, recovery of
+ * every image, checks by the oracle, and again from there.
+ */
+#ifndef PC_SIM_CRASH_RUN_H
+#define PC_SIM_CRASH_RUN_H
+
+#include "base/types.h"
+
+#define PC_CRASH_DEPTH_MAX 4u
+#define PC_CRASH_OP_NR_MAX 1024u
+
+struct pc_crash_settings {
+	uint64_t seed;
+	uint32_t depth; /* power cuts in a row, 1 .. PC_CRASH_DEPTH_MAX */
+	uint64_t states_max; /* stop after so many crash states; 0: no limit */
+	uint32_t op_limit; /* operations of the seed that are run; 0: all */
+	const bool *skip; /* PC_CRASH_OP_NR_MAX flags: operations that are left out; NULL: none */
+	bool thorough; /* every crash point, many more images */
+	bool trace; /* print every operation and crash state on stderr */
+};
+
+struct pc_crash_result {
+	uint64_t states; /* crash images that were recovered and checked */
+	uint64_t distinct; /* of these, different ones */
+	uint32_t depth; /* most power cuts in a row */
+	uint32_t op_nr; /* operations of the seed */
+	uint32_t failed_op; /* operation (of the first cache) during or after which it happened */
+	bool failed;
+	char text[4096]; /* what was wrong, and where */
+};
+
+/* Runs one seed. The same settings give the same result. */
+void pc_crash_run(const struct pc_crash_settings *settings, struct pc_crash_result *out_result);
+
+/* Prints shape and operations of a seed on stderr, without those that are skipped. */
+void pc_crash_print_plan(const struct pc_crash_settings *settings);
+
+/* For a signal handler: where the run is, by write(2) on stderr. */
+void pc_crash_print_where(void);
+
+#endif

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Generator: draws, from a seed alone, a small cache and a sequence of operations on it.
+ *
+ * Offsets are skewed: most ranges are made from an earlier one (equal, its head, its tail, around it, inside it), so that overlaps of all kinds occur within tens of
+ * operations; the rest fall into a hot zone or anywhere.
+ */
+#ifndef PC_SIM_GENERATOR_H
+#define PC_SIM_GENERATOR_H
+
+#include "base/types.h"
+
+/* --- random numbers: the same on every machine --- */
+
+struct pc_rng {
+	uint64_t state;
+};
+
+uint64_t pc_rng_mix(uint64_t x); /* a good hash of one word */
+uint64_t pc_rng_next(struct pc_rng *rng);
+uint32_t pc_rng_below(struct pc_rng *rng, uint32_t limit); /* 0 .. limit - 1; limit 0 gives 0 */
+bool pc_rng_chance(struct pc_rng *rng, uint32_t pct);
+
+/* --- the cache --- */
+
+struct pc_gen_shape {
+	uint64_t media_bytes;
+	uint32_t segment_bytes;
+	uint32_t block_bytes;
+	uint32_t backing_blk;
+	uint32_t shard_nr;
+	uint32_t stripe_bytes;
+	uint32_t data_head_nr;
+	uint32_t kset_max_keys;
+	uint32_t gc_pct;
+	bool page; /* granularity page, else cache line */
+	bool commit_flush;
+	bool order_batch;
+	bool data_crc;
+	bool guard_fence;
+	bool read_cache;
+	bool full_error;
+	bool write_through; /* of the backing */
+	uint32_t warm_nr; /* operations before the first crash point */
+	uint32_t op_nr; /* all */
+	uint32_t mix; /* which weights the operations have */
+};
+
+void pc_gen_shape(struct pc_rng *rng, struct pc_gen_shape *out_shape);
+void pc_gen_shape_to_text(const struct pc_gen_shape *shape, char *text, size_t text_bytes);
+
+/* --- operations --- */
+
+enum pc_gen_kind {
+	PC_GEN_WRITE,
+	PC_GEN_DURABLE,
+	PC_GEN_BATCH,
+	PC_GEN_FLUSH,
+	PC_GEN_DISCARD,
+	PC_GEN_ZEROES,
+	PC_GEN_READ,
+	PC_GEN_WRITEBACK,
+	PC_GEN_EVICT,
+	PC_GEN_CLEAN,
+	PC_GEN_MAINTAIN,
+	PC_GEN_DRAIN,
+	PC_GEN_REOPEN,
+	PC_GEN_KIND_NR
+};
+
+#define PC_GEN_RANGE_NR_MAX 6u
+
+struct pc_gen_range {
+	uint32_t blk;
+	uint32_t len_blk;
+};
+
+struct pc_gen_op {
+	enum pc_gen_kind kind;
+	uint32_t range_nr;
+	struct pc_gen_range ranges[PC_GEN_RANGE_NR_MAX];
+	uint32_t arg; /* MAINTAIN: steps; WRITEBACK, EVICT, CLEAN: 1 forced; READ: flags; WRITE: bit 0 no wait; BATCH: bit 0 durable */
+};
+
+/* What the generator remembers of earlier ranges. */
+struct pc_gen_memory {
+	uint32_t nr;
+	struct pc_gen_range recent[16];
+	uint32_t hot_blk;
+};
+
+void pc_gen_op(struct pc_rng *rng, const struct pc_gen_shape *shape, struct pc_gen_memory *memory, struct pc_gen_op *out_op);
+void pc_gen_op_to_text(const struct pc_gen_op *op, char *text, size_t text_bytes);
+
+#endif

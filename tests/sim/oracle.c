@@ -1,0 +1,706 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Oracle of the crash simulator, see oracle.h.
+ *
+ * The history is one array of entries in issue order; each entry links to the next older one of its block, so that a copy of the oracle is one
+ * memcpy and the walk from the newest version back to the last durable one is short. What recovery lost is unlinked and never found again.
+ *
+ * Recovery is a search for a subset: each block that was read picks one entry. Picking an entry of a pending unit says "that unit happened", passing over
+ * an entry of a pending unit says "that one did not". The choice fits if no unit is both. Blocks of zeroes may leave several choices; these are
+ * tried newest first.
+ *
+ * The rule of the backing is checked for all subsets of its unflushed writes at once. Version v of a block allows exactly the epochs e from that of v
+ * to that of the next newer version. A set of intervals has a common point if every two have one, so it is enough to compare, over all
+ * pairs of different blocks, the largest lower end with the smallest upper end.
+ */
+#include "sim/oracle.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define NO_ENTRY UINT32_MAX
+#define NO_SLOT 255u
+#define EPOCH_NONE UINT32_MAX
+#define WORD_TAG UINT64_C(0x2b)
+#define CHOICES_MAX 24u
+#define SEARCH_STEPS_MAX 200000u
+
+struct entry {
+	uint32_t version;
+	uint32_t epoch;
+	uint32_t older; /* index, or NO_ENTRY */
+	uint16_t blk;
+	uint8_t slot; /* pending unit, or NO_SLOT: durable */
+	bool zero;
+};
+
+struct unit {
+	uint32_t first; /* index of its first entry */
+	bool used;
+	bool atomic;
+};
+
+struct pc_oracle {
+	struct pc_oracle_options options;
+	uint32_t next_version;
+	uint32_t epoch;
+	uint64_t changes;
+	uint32_t open_slot; /* unit between begin and end, or NO_SLOT */
+	struct unit units[PC_ORACLE_PENDING_MAX];
+	uint32_t newest[PC_ORACLE_BLOCK_NR_MAX];
+	uint32_t drained_version[PC_ORACLE_BLOCK_NR_MAX]; /* entries older than this one are never on the backing again; 0: none */
+	char text[512];
+	struct entry *entries;
+	uint32_t entry_nr;
+	uint32_t entry_max;
+};
+
+/* --- life --- */
+
+static void *must(void *memory)
+{
+	if (memory == NULL)
+		abort(); /* a test program: there is nothing better to do */
+	return memory;
+}
+
+static uint32_t add_entry(struct pc_oracle *oracle, const struct entry *entry)
+{
+	if (oracle->entry_nr == oracle->entry_max) {
+		oracle->entry_max = oracle->entry_max * 2 + 256;
+		oracle->entries = must(realloc(oracle->entries, oracle->entry_max * sizeof(*oracle->entries)));
+	}
+	oracle->entries[oracle->entry_nr] = *entry;
+	return oracle->entry_nr++;
+}
+
+struct pc_oracle *pc_oracle_new(const struct pc_oracle_options *options)
+{
+	struct pc_oracle *oracle = calloc(1, sizeof(*oracle));
+
+	if (oracle == NULL)
+		return NULL;
+	oracle->options = *options;
+	oracle->next_version = 2;
+	oracle->epoch = 1;
+	oracle->open_slot = NO_SLOT;
+	for (uint32_t blk = 0; blk < options->block_nr; blk++) {
+		const struct entry entry = {.version = 1, .older = NO_ENTRY, .blk = (uint16_t)blk, .slot = NO_SLOT};
+
+		oracle->newest[blk] = add_entry(oracle, &entry);
+	}
+	return oracle;
+}
+
+bool pc_oracle_copy(struct pc_oracle *to, const struct pc_oracle *from)
+{
+	struct entry *entries = to->entries;
+	uint32_t entry_max = to->entry_max;
+
+	if (entry_max < from->entry_nr) {
+		entry_max = from->entry_max;
+		entries = realloc(entries, entry_max * sizeof(*entries));
+		if (entries == NULL)
+			return false;
+	}
+	memcpy(to, from, sizeof(*to));
+	memcpy(entries, from->entries, from->entry_nr * sizeof(*entries));
+	to->entries = entries;
+	to->entry_max = entry_max;
+	return true;
+}
+
+struct pc_oracle *pc_oracle_clone(const struct pc_oracle *oracle)
+{
+	struct pc_oracle *clone = calloc(1, sizeof(*clone));
+
+	if (clone != NULL && !pc_oracle_copy(clone, oracle)) {
+		free(clone);
+		return NULL;
+	}
+	return clone;
+}
+
+void pc_oracle_free(struct pc_oracle *oracle)
+{
+	if (oracle == NULL)
+		return;
+	free(oracle->entries);
+	free(oracle);
+}
+
+const char *pc_oracle_text(const struct pc_oracle *oracle)
+{
+	return oracle->text;
+}
+
+uint64_t pc_oracle_changes(const struct pc_oracle *oracle)
+{
+	return oracle->changes;
+}
+
+/* --- payload --- */
+
+static uint64_t payload_word(uint32_t version, uint32_t blk, uint32_t word)
+{
+	return (uint64_t)version << 32 | (uint64_t)blk << 16 | WORD_TAG << 10 | word;
+}
+
+uint32_t pc_oracle_next_version(struct pc_oracle *oracle)
+{
+	return oracle->next_version++;
+}
+
+void pc_oracle_fill(const struct pc_oracle *oracle, void *buf, uint32_t blk, uint32_t len_blk, uint32_t version)
+{
+	const uint32_t word_nr = oracle->options.block_bytes / 8;
+	uint8_t *to = buf;
+
+	for (uint32_t i = 0; i < len_blk; i++) {
+		for (uint32_t word = 0; word < word_nr; word++) {
+			const uint64_t value = payload_word(version, blk + i, word);
+
+			memcpy(to, &value, sizeof(value));
+			to += sizeof(value);
+		}
+	}
+}
+
+struct pc_seen pc_oracle_look(const struct pc_oracle *oracle, uint32_t blk, const void *buf)
+{
+	const uint32_t word_nr = oracle->options.block_bytes / 8;
+	struct pc_seen seen = {0, PC_SEEN_BAD};
+	uint64_t words[PC_PAGE_BYTES / 8];
+	uint64_t bad = 0;
+
+	memcpy(words, buf, oracle->options.block_bytes);
+	if (words[0] == 0) {
+		for (uint32_t i = 1; i < word_nr; i++)
+			bad |= words[i];
+		if (bad == 0)
+			seen.kind = PC_SEEN_ZERO;
+		return seen;
+	}
+	if (words[0] != payload_word((uint32_t)(words[0] >> 32), blk, 0))
+		return seen;
+	for (uint32_t i = 1; i < word_nr; i++)
+		bad |= words[i] ^ (words[0] + i);
+	if (bad == 0) {
+		seen.kind = PC_SEEN_DATA;
+		seen.version = (uint32_t)(words[0] >> 32);
+	}
+	return seen;
+}
+
+void pc_oracle_describe(const struct pc_oracle *oracle, uint32_t blk, const void *buf, char *text, size_t text_bytes)
+{
+	const uint32_t word_nr = oracle->options.block_bytes / 8;
+	const uint8_t *from = buf;
+	size_t used = 0;
+
+	text[0] = '\0';
+	for (uint32_t i = 0; i < word_nr && used + 80 < text_bytes;) {
+		uint64_t first;
+		uint32_t run = 1;
+
+		memcpy(&first, from + i * 8, 8);
+		for (; i + run < word_nr; run++) {
+			uint64_t next;
+
+			memcpy(&next, from + (i + run) * 8, 8);
+			if (next != (first == 0 ? 0 : first + run))
+				break;
+		}
+		if (first == 0)
+			used += (size_t)snprintf(text + used, text_bytes - used, "%swords %u..%u zero", used ? ", " : "", i, i + run - 1);
+		else if ((first >> 10 & 63) != WORD_TAG)
+			used += (size_t)snprintf(text + used, text_bytes - used, "%sword %u is 0x%llx, no payload", used ? ", " : "", i,
+						 (unsigned long long)first);
+		else
+			used += (size_t)snprintf(text + used, text_bytes - used, "%swords %u..%u v%u of block %u%s from word %u", used ? ", " : "", i,
+						 i + run - 1, (uint32_t)(first >> 32), (uint32_t)(first >> 16 & 0xffff),
+						 (first >> 16 & 0xffff) == blk ? "" : " (another block)", (uint32_t)(first & 1023));
+		i += run;
+	}
+}
+
+/* --- what happens --- */
+
+void pc_oracle_begin(struct pc_oracle *oracle, bool atomic)
+{
+	uint32_t slot = 0;
+
+	while (slot < PC_ORACLE_PENDING_MAX && oracle->units[slot].used)
+		slot++;
+	if (slot == PC_ORACLE_PENDING_MAX || oracle->open_slot != NO_SLOT)
+		abort();
+	oracle->units[slot] = (struct unit){.first = oracle->entry_nr, .used = true, .atomic = atomic};
+	oracle->open_slot = slot;
+	oracle->changes++;
+}
+
+void pc_oracle_put(struct pc_oracle *oracle, uint32_t blk, uint32_t len_blk, uint32_t version, bool zero)
+{
+	for (uint32_t i = blk; i < blk + len_blk; i++) {
+		struct entry *newest = &oracle->entries[oracle->newest[i]];
+		const struct entry entry = {.version = version,
+					    .epoch = oracle->epoch,
+					    .older = oracle->newest[i],
+					    .blk = (uint16_t)i,
+					    .slot = (uint8_t)oracle->open_slot,
+					    .zero = zero};
+
+		if (newest->slot == oracle->open_slot) { /* the unit covers the block twice */
+			newest->version = version;
+			newest->zero = zero;
+		} else {
+			oracle->newest[i] = add_entry(oracle, &entry);
+		}
+	}
+}
+
+/* Takes the entry out of the history of its block. */
+static void unlink_entry(struct pc_oracle *oracle, uint32_t idx)
+{
+	const struct entry *entry = &oracle->entries[idx];
+	uint32_t *link = &oracle->newest[entry->blk];
+
+	while (*link != idx && *link != NO_ENTRY)
+		link = &oracle->entries[*link].older;
+	if (*link == idx)
+		*link = entry->older;
+}
+
+static void make_durable(struct pc_oracle *oracle, uint32_t slot)
+{
+	for (uint32_t i = oracle->units[slot].first; i < oracle->entry_nr; i++) {
+		if (oracle->entries[i].slot == slot)
+			oracle->entries[i].slot = NO_SLOT;
+	}
+	oracle->units[slot].used = false;
+}
+
+void pc_oracle_end(struct pc_oracle *oracle, bool ok, bool durable)
+{
+	const uint32_t slot = oracle->open_slot;
+
+	if (!ok) {
+		for (uint32_t i = oracle->units[slot].first; i < oracle->entry_nr; i++)
+			unlink_entry(oracle, i);
+		oracle->entry_nr = oracle->units[slot].first;
+		oracle->units[slot].used = false;
+	} else if (durable || !oracle->options.commit_flush) {
+		make_durable(oracle, slot);
+	}
+	oracle->open_slot = NO_SLOT;
+	oracle->changes++;
+}
+
+void pc_oracle_resolve(struct pc_oracle *oracle, uint32_t blk, bool kept)
+{
+	if (!kept && oracle->entries[oracle->newest[blk]].slot == oracle->open_slot)
+		unlink_entry(oracle, oracle->newest[blk]);
+}
+
+void pc_oracle_flushed(struct pc_oracle *oracle, bool ends_epoch)
+{
+	for (uint32_t slot = 0; slot < PC_ORACLE_PENDING_MAX; slot++) {
+		if (oracle->units[slot].used)
+			make_durable(oracle, slot);
+	}
+	if (ends_epoch)
+		oracle->epoch++;
+	oracle->changes++;
+}
+
+uint32_t pc_oracle_pending_nr(const struct pc_oracle *oracle)
+{
+	uint32_t nr = 0;
+
+	for (uint32_t slot = 0; slot < PC_ORACLE_PENDING_MAX; slot++)
+		nr += oracle->units[slot].used;
+	return nr;
+}
+
+/* --- live reads and recovery --- */
+
+static bool matches(const struct entry *entry, const struct pc_seen *seen)
+{
+	if (seen->kind == PC_SEEN_ZERO)
+		return entry->zero;
+	return seen->kind == PC_SEEN_DATA && !entry->zero && entry->version == seen->version;
+}
+
+/* Names an entry: "v12", or "v12 (zeroes)". */
+static const char *entry_text(const struct entry *entry, char *text, size_t text_bytes)
+{
+	snprintf(text, text_bytes, "v%u%s (epoch %u%s)", entry->version, entry->zero ? " zeroes" : "", entry->epoch,
+		 entry->slot == NO_SLOT ? "" : ", not durable");
+	return text;
+}
+
+/* Says what block blk holds and what it may hold. */
+static void blame_block(struct pc_oracle *oracle, const char *where, uint32_t blk, const struct pc_seen *seen, const void *buf)
+{
+	char held[400] = "";
+	char newest[64];
+	char durable[64];
+	const struct entry *entry = &oracle->entries[oracle->newest[blk]];
+
+	entry_text(entry, newest, sizeof(newest));
+	while (entry->slot != NO_SLOT)
+		entry = &oracle->entries[entry->older];
+	entry_text(entry, durable, sizeof(durable));
+	if (seen->kind == PC_SEEN_BAD && buf != NULL)
+		pc_oracle_describe(oracle, blk, buf, held, sizeof(held));
+	else if (seen->kind == PC_SEEN_BAD)
+		snprintf(held, sizeof(held), "no version of this block");
+	else if (seen->kind == PC_SEEN_ZERO)
+		snprintf(held, sizeof(held), "zeroes");
+	else
+		snprintf(held, sizeof(held), "v%u, which is %s", seen->version,
+			 seen->version > entry->version ? "lost, failed or not written yet" : "older than that");
+	snprintf(oracle->text, sizeof(oracle->text), "%s: block %u: last issued %s, last durable %s; holds %.300s", where, blk, newest, durable, held);
+}
+
+bool pc_oracle_check_live(struct pc_oracle *oracle, uint32_t blk, const void *buf)
+{
+	const struct pc_seen seen = pc_oracle_look(oracle, blk, buf);
+
+	if (matches(&oracle->entries[oracle->newest[blk]], &seen))
+		return true;
+	blame_block(oracle, "live read", blk, &seen, buf);
+	return false;
+}
+
+struct pc_seen pc_oracle_newest(const struct pc_oracle *oracle, uint32_t blk)
+{
+	const struct entry *entry = &oracle->entries[oracle->newest[blk]];
+	const struct pc_seen seen = {entry->zero ? 0 : entry->version, entry->zero ? PC_SEEN_ZERO : PC_SEEN_DATA};
+
+	return seen;
+}
+
+struct choice {
+	uint32_t entry;
+	uint64_t needs; /* units that happened if this entry was read */
+	uint64_t denies; /* units that did not */
+};
+
+struct choices {
+	uint32_t blk;
+	uint32_t choice_nr;
+	struct choice choice[CHOICES_MAX];
+};
+
+struct search {
+	uint32_t open_nr; /* blocks with several choices */
+	uint32_t steps;
+	uint32_t picked[PC_ORACLE_BLOCK_NR_MAX]; /* entry of each block */
+	struct choices open[PC_ORACLE_BLOCK_NR_MAX];
+};
+
+/* All entries of a block that what was seen may be, newest first, down to the last durable one. */
+static void list_choices(const struct pc_oracle *oracle, uint32_t blk, const struct pc_seen *seen, struct choices *out)
+{
+	uint64_t passed = 0;
+
+	out->blk = blk;
+	out->choice_nr = 0;
+	for (uint32_t idx = oracle->newest[blk]; idx != NO_ENTRY; idx = oracle->entries[idx].older) {
+		const struct entry *entry = &oracle->entries[idx];
+		const bool pending = entry->slot != NO_SLOT;
+		const uint64_t bit = pending && oracle->units[entry->slot].atomic ? UINT64_C(1) << entry->slot : 0;
+
+		if (matches(entry, seen) && out->choice_nr < CHOICES_MAX)
+			out->choice[out->choice_nr++] = (struct choice){.entry = idx, .needs = bit, .denies = passed};
+		if (!pending)
+			break;
+		passed |= bit;
+	}
+}
+
+static bool pick_open(struct search *search, uint32_t depth, uint64_t needs, uint64_t denies, uint64_t *out_denies)
+{
+	const struct choices *open;
+
+	if ((needs & denies) != 0)
+		return false;
+	if (depth == search->open_nr) {
+		*out_denies = denies;
+		return true;
+	}
+	open = &search->open[depth];
+	for (uint32_t i = 0; i < open->choice_nr; i++) {
+		search->picked[open->blk] = open->choice[i].entry;
+		if (++search->steps > SEARCH_STEPS_MAX) {
+			*out_denies = denies;
+			return true; /* undecided counts as right */
+		}
+		if (pick_open(search, depth + 1, needs | open->choice[i].needs, denies | open->choice[i].denies, out_denies))
+			return true;
+	}
+	return false;
+}
+
+/* Finds two blocks that contradict each other about one unit. */
+static void blame_unit(struct pc_oracle *oracle, const struct search *search, uint64_t both)
+{
+	uint32_t slot = 0;
+	uint32_t with = UINT32_MAX;
+	uint32_t without = UINT32_MAX;
+	uint32_t with_version = 0;
+	uint32_t without_version = 0;
+
+	while (slot < PC_ORACLE_PENDING_MAX - 1 && (both >> slot & 1) == 0)
+		slot++;
+	for (uint32_t blk = 0; blk < oracle->options.block_nr; blk++) {
+		for (uint32_t idx = oracle->newest[blk]; idx != NO_ENTRY; idx = oracle->entries[idx].older) {
+			const struct entry *entry = &oracle->entries[idx];
+
+			if (entry->slot == slot && idx == search->picked[blk]) {
+				with = blk;
+				with_version = entry->version;
+			} else if (entry->slot == slot && search->picked[blk] < idx) {
+				without = blk;
+				without_version = entry->version;
+			}
+			if (idx == search->picked[blk])
+				break;
+		}
+	}
+	snprintf(oracle->text, sizeof(oracle->text), "recovered: a unit is there in part: block %u has its v%u, block %u lacks its v%u", with, with_version,
+		 without, without_version);
+}
+
+/* The history is what was picked: passed-over entries and denied units are gone, the rest is durable. */
+static void collapse(struct pc_oracle *oracle, const struct search *search, uint64_t denies)
+{
+	for (uint32_t blk = 0; blk < oracle->options.block_nr; blk++) {
+		uint32_t *link;
+
+		oracle->newest[blk] = search->picked[blk];
+		link = &oracle->newest[blk];
+		while (*link != NO_ENTRY && oracle->entries[*link].slot != NO_SLOT) {
+			struct entry *entry = &oracle->entries[*link];
+
+			if (denies >> entry->slot & 1) {
+				*link = entry->older;
+			} else {
+				entry->slot = NO_SLOT;
+				link = &entry->older;
+			}
+		}
+	}
+	/* Also what a durable entry hides: nothing is pending any more. */
+	for (uint32_t slot = 0; slot < PC_ORACLE_PENDING_MAX; slot++) {
+		if (oracle->units[slot].used)
+			make_durable(oracle, slot);
+	}
+	oracle->open_slot = NO_SLOT;
+	oracle->changes++;
+}
+
+bool pc_oracle_recover(struct pc_oracle *oracle, const uint8_t *image)
+{
+	static struct search search; /* large; one thread */
+	uint64_t needs = 0;
+	uint64_t denies = 0;
+
+	search.open_nr = 0;
+	search.steps = 0;
+	for (uint32_t blk = 0; blk < oracle->options.block_nr; blk++) {
+		const uint8_t *buf = image + (size_t)blk * oracle->options.block_bytes;
+		const struct pc_seen seen = pc_oracle_look(oracle, blk, buf);
+		struct choices *choices = &search.open[search.open_nr];
+
+		list_choices(oracle, blk, &seen, choices);
+		if (choices->choice_nr == 0) {
+			blame_block(oracle, "recovered", blk, &seen, buf);
+			return false;
+		}
+		search.picked[blk] = choices->choice[0].entry;
+		if (choices->choice_nr > 1) {
+			search.open_nr++;
+			continue;
+		}
+		needs |= choices->choice[0].needs;
+		denies |= choices->choice[0].denies;
+	}
+	if ((needs & denies) != 0) {
+		blame_unit(oracle, &search, needs & denies);
+		return false;
+	}
+	if (!pick_open(&search, 0, needs, denies, &denies)) {
+		snprintf(oracle->text, sizeof(oracle->text), "recovered: no subset of the pending units gives what was read (zeroes involved)");
+		return false;
+	}
+	collapse(oracle, &search, denies);
+	return true;
+}
+
+/* --- backing --- */
+
+void pc_oracle_disk_init(struct pc_oracle_disk *disk)
+{
+	memset(disk, 0, sizeof(*disk));
+}
+
+void pc_oracle_disk_fini(struct pc_oracle_disk *disk)
+{
+	free(disk->pending);
+	memset(disk, 0, sizeof(*disk));
+}
+
+void pc_oracle_disk_load(const struct pc_oracle *oracle, struct pc_oracle_disk *disk, const uint8_t *image)
+{
+	disk->pending_nr = 0;
+	for (uint32_t blk = 0; blk < oracle->options.block_nr; blk++)
+		disk->durable[blk] = pc_oracle_look(oracle, blk, image + (size_t)blk * oracle->options.block_bytes);
+}
+
+bool pc_oracle_disk_write(struct pc_oracle *oracle, struct pc_oracle_disk *disk, uint32_t blk, uint32_t len_blk, const uint8_t *buf)
+{
+	for (uint32_t i = 0; i < len_blk; i++) {
+		struct pc_seen seen = {0, PC_SEEN_ZERO};
+		const uint8_t *from = buf == NULL ? NULL : buf + (size_t)i * oracle->options.block_bytes;
+
+		if (from != NULL)
+			seen = pc_oracle_look(oracle, blk + i, from);
+		if (seen.kind == PC_SEEN_BAD) {
+			blame_block(oracle, "written to the backing", blk + i, &seen, from);
+			return false;
+		}
+		if (disk->pending_nr == disk->pending_max) {
+			disk->pending_max = disk->pending_max * 2 + 64;
+			disk->pending = must(realloc(disk->pending, disk->pending_max * sizeof(*disk->pending)));
+		}
+		disk->pending[disk->pending_nr++] = (struct pc_oracle_disk_write){.blk = blk + i, .seen = seen};
+	}
+	return true;
+}
+
+void pc_oracle_disk_flush(struct pc_oracle_disk *disk)
+{
+	for (uint32_t i = 0; i < disk->pending_nr; i++)
+		disk->durable[disk->pending[i].blk] = disk->pending[i].seen;
+	disk->pending_nr = 0;
+}
+
+struct span { /* epochs e for which a version on the backing is right */
+	uint32_t low;
+	uint32_t high;
+};
+
+/* Widens *span over every entry that seen may be; false if there is none. */
+static bool find_span(const struct pc_oracle *oracle, uint32_t blk, const struct pc_seen *seen, struct span *span)
+{
+	uint32_t newer_epoch = EPOCH_NONE;
+	bool found = false;
+
+	for (uint32_t idx = oracle->newest[blk]; idx != NO_ENTRY; idx = oracle->entries[idx].older) {
+		const struct entry *entry = &oracle->entries[idx];
+
+		if (matches(entry, seen)) {
+			if (!found)
+				span->high = newer_epoch;
+			span->low = entry->epoch;
+			found = true;
+			if (!entry->zero)
+				break;
+		}
+		if (entry->version == oracle->drained_version[blk])
+			break;
+		newer_epoch = entry->epoch;
+	}
+	return found;
+}
+
+struct bounds { /* over all that one block may hold after a power cut */
+	uint32_t max_low;
+	uint32_t min_high;
+};
+
+static bool bound_block(struct pc_oracle *oracle, struct bounds *bounds, uint32_t blk, const struct pc_seen *seen)
+{
+	struct span span = {0, 0};
+
+	if (!find_span(oracle, blk, seen, &span)) {
+		blame_block(oracle, "backing alone", blk, seen, NULL);
+		return false;
+	}
+	bounds->max_low = PC_MAX(bounds->max_low, span.low);
+	bounds->min_high = PC_MIN(bounds->min_high, span.high);
+	return true;
+}
+
+bool pc_oracle_check_backing(struct pc_oracle *oracle, const struct pc_oracle_disk *disk)
+{
+	static struct bounds bounds[PC_ORACLE_BLOCK_NR_MAX];
+	const uint32_t block_nr = oracle->options.block_nr;
+	uint32_t low[2] = {UINT32_MAX, UINT32_MAX}; /* the two blocks with the largest lower ends */
+	uint32_t high[2] = {UINT32_MAX, UINT32_MAX};
+
+	for (uint32_t blk = 0; blk < block_nr; blk++) {
+		bounds[blk] = (struct bounds){0, EPOCH_NONE};
+		if (!bound_block(oracle, &bounds[blk], blk, &disk->durable[blk]))
+			return false;
+	}
+	for (uint32_t i = 0; i < disk->pending_nr; i++) {
+		if (!bound_block(oracle, &bounds[disk->pending[i].blk], disk->pending[i].blk, &disk->pending[i].seen))
+			return false;
+	}
+	if (oracle->options.order_batch)
+		return true;
+	for (uint32_t blk = 0; blk < block_nr; blk++) {
+		if (low[0] == UINT32_MAX || bounds[blk].max_low > bounds[low[0]].max_low) {
+			low[1] = low[0];
+			low[0] = blk;
+		} else if (low[1] == UINT32_MAX || bounds[blk].max_low > bounds[low[1]].max_low) {
+			low[1] = blk;
+		}
+		if (high[0] == UINT32_MAX || bounds[blk].min_high < bounds[high[0]].min_high) {
+			high[1] = high[0];
+			high[0] = blk;
+		} else if (high[1] == UINT32_MAX || bounds[blk].min_high < bounds[high[1]].min_high) {
+			high[1] = blk;
+		}
+	}
+	for (uint32_t i = 0; i < 2; i++) {
+		for (uint32_t j = 0; j < 2; j++) {
+			if (low[i] == UINT32_MAX || high[j] == UINT32_MAX || low[i] == high[j])
+				continue;
+			if (bounds[low[i]].max_low <= bounds[high[j]].min_high)
+				continue;
+			snprintf(oracle->text, sizeof(oracle->text),
+				 "backing alone: block %u may hold a version of epoch %u while block %u may lack its version of epoch %u", low[i],
+				 bounds[low[i]].max_low, high[j], bounds[high[j]].min_high);
+			return false;
+		}
+	}
+	return true;
+}
+
+bool pc_oracle_drained(struct pc_oracle *oracle, const struct pc_oracle_disk *disk)
+{
+	for (uint32_t i = 0; i < disk->pending_nr; i++) {
+		const struct entry *entry = &oracle->entries[oracle->newest[disk->pending[i].blk]];
+
+		if (!matches(entry, &disk->durable[disk->pending[i].blk])) {
+			blame_block(oracle, "drained, but not flushed on the backing", disk->pending[i].blk, &disk->durable[disk->pending[i].blk], NULL);
+			return false;
+		}
+	}
+	for (uint32_t blk = 0; blk < oracle->options.block_nr; blk++) {
+		const struct entry *entry = &oracle->entries[oracle->newest[blk]];
+
+		if (!matches(entry, &disk->durable[blk])) {
+			blame_block(oracle, "drained", blk, &disk->durable[blk], NULL);
+			return false;
+		}
+		oracle->drained_version[blk] = entry->version;
+	}
+	oracle->changes++;
+	return true;
+}
