@@ -510,6 +510,11 @@ bool pc_sim_closed(const struct pc_sim *sim)
 	return sim->closed;
 }
 
+void pc_sim_reopen(struct pc_sim *sim)
+{
+	sim->closed = false;
+}
+
 /* ------------------------------------------------------------------------------------------------ what is there */
 
 const uint8_t *pc_sim_view(const struct pc_sim *sim)

@@ -43,6 +43,8 @@ struct pc_media *pc_sim_media(struct pc_sim *sim);
 /* The simulator of a media made here. */
 struct pc_sim *pc_sim_of(struct pc_media *media);
 bool pc_sim_closed(const struct pc_sim *sim); /* the library closed the media since new or reset */
+/* A closed media may be opened again as it is: what is pending stays pending (a close is no power cut). */
+void pc_sim_reopen(struct pc_sim *sim);
 
 /* --- what is there --- */
 
