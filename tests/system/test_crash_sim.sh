@@ -1,0 +1,45 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-3-Clause
+#
+# The crash simulator: a short green run, the same twice from the same seed, and each planted defect found within a bounded number of crash states.
+# CRASH_SIM_SECONDS sets the length of the green run; CRASH_SIM_SEED its first seed.
+
+set -eu
+sim=$PCACHE_BIN_DIR/pcache-crash-sim
+if [ ! -x "$sim" ]; then
+	echo "no $sim"
+	exit 77
+fi
+seconds=${CRASH_SIM_SECONDS:-15}
+seed=${CRASH_SIM_SEED:-1}
+out=$(mktemp -d)
+trap 'rm -rf "$out"' EXIT
+
+# Green.
+"$sim" --seconds "$seconds" --seed "$seed" --json >"$out/green" 2>"$out/green.err" || {
+	echo "violation in the green run:"
+	cat "$out/green.err"
+	exit 1
+}
+cat "$out/green"
+
+# The same seed gives the same states.
+for i in 1 2; do
+	"$sim" --seeds 3 --seed 100 --json | sed 's/"states_per_minute": [0-9]*, //' >"$out/same$i"
+done
+cmp "$out/same1" "$out/same2"
+
+# Every planted defect is found, and as a violation, not as a death of the program.
+for plant in no-write-fence kset-after-ack newest-copy-first no-voids-at-open; do
+	if "$sim" --plant "$plant" --states 300000 --no-shrink --json >"$out/$plant" 2>"$out/$plant.err"; then
+		echo "plant $plant was not found:"
+		cat "$out/$plant"
+		exit 1
+	fi
+	grep -q '^VIOLATION' "$out/$plant.err" || {
+		echo "plant $plant ended otherwise:"
+		cat "$out/$plant.err"
+		exit 1
+	}
+	echo "plant $plant: $(cat "$out/$plant")"
+done
