@@ -448,6 +448,27 @@ static void test_failed_allocate_keeps_old_length(void **state)
 	assert_int_equal(st.st_size, 12345);
 }
 
+/* The file was extended already when the last step fails: its directory is gone from where it was. */
+static void test_failed_last_step_keeps_old_length(void **state)
+{
+	struct fixture *fx = *state;
+	char moved[sizeof(fx->dir) + 8];
+	struct stat st;
+	int fd;
+
+	make_file(fx, 12345);
+	fd = open(fx->path, O_RDONLY);
+	assert_true(fd >= 0);
+	assert_int_equal(pc_media_open(fx->path, 0, &fx->msg, &fx->media), 0);
+	(void)snprintf(moved, sizeof(moved), "%s-moved", fx->dir);
+	assert_int_equal(rename(fx->dir, moved), 0);
+	assert_int_equal(pc_media_allocate(fx->media, FILE_BYTES), -ENOENT);
+	assert_int_equal(rename(moved, fx->dir), 0);
+	assert_int_equal(fstat(fd, &st), 0);
+	assert_int_equal(st.st_size, 12345);
+	assert_int_equal(close(fd), 0);
+}
+
 /* More than the file system can hold. */
 static void test_no_space(void **state)
 {
@@ -562,6 +583,7 @@ int main(void)
 		BOTH(test_allocate_old_file),
 		BOTH(test_failed_allocate_removes_new_file),
 		BOTH(test_failed_allocate_keeps_old_length),
+		BOTH(test_failed_last_step_keeps_old_length),
 		BOTH(test_no_space),
 		BOTH(test_page_sync),
 		BOTH(test_forced_granularity_is_reported),
