@@ -249,6 +249,16 @@ static void check_refuses_what_lies(void **state)
 	wide.media_bytes += 512;
 	wide.zone_b_off += 512;
 	reject(wide);
+	/* Nothing but the size of the zones is wrong here: too small for the records, or past the end so that zone_b_off wraps. */
+	wide = super;
+	wide.zone_bytes -= 4096;
+	wide.zone_b_off += 4096;
+	reject(wide);
+	wide = super;
+	wide.zone_bytes = wide.media_bytes + 4 * MIB;
+	wide.zone_b_off = wide.media_bytes - wide.zone_bytes;
+	wide.data_off = wide.media_bytes + 8 * MIB;
+	reject(wide);
 	/* Nothing but the limit of media is wrong here. */
 	wide = super;
 	wide.media_bytes = UINT64_C(1) << 63;

@@ -124,6 +124,7 @@ static void one_key_is_one_slot(void **state)
 	assert_int_equal(kset.key_nr, 1);
 	assert_int_equal(kset.type, PC_KSET_KEYS);
 	assert_int_equal(kset.flags, 0);
+	assert_int_equal(kset.mark_low_pos, 0);
 	pc_key_first(image.buf, &kset, &rules, &cursor);
 	assert_true(pc_key_next(&cursor, &key, &crcs));
 	assert_int_equal(key.vol_blk, 0);
@@ -456,20 +457,24 @@ static void chunk_cells_stay_inside(void **state)
 
 static void chunk_padding_is_zero(void **state)
 {
-	const uint32_t len_blk = 65;
-	struct image image = keys_image(&len_blk, 1);
-	struct pcm_le32 *crcs = (struct pcm_le32 *)(void *)cell_of(&image, 2);
+	const uint32_t lens_blk[] = { 65, 16 }; /* nine chunks in two cells, two chunks in one */
+	const uint32_t chunk_nrs[] = { 9, 2 };
 	struct pc_kset kset;
 
 	(void)state;
-	assert_int_equal(image.slot_nr, 2);
-	for (uint32_t i = 0; i < 16; i++) {
-		crcs[i].raw ^= 0x01000000;
-		reseal(&image);
-		assert_int_equal(decode(&image, &kset), i < 9 ? PC_VALID : PC_INVALID_VALUE);
-		crcs[i].raw ^= 0x01000000;
+	for (size_t k = 0; k < PC_ARRAY_NR(lens_blk); k++) {
+		struct image image = keys_image(&lens_blk[k], 1);
+		struct pcm_le32 *crcs = (struct pcm_le32 *)(void *)cell_of(&image, 2);
+
+		assert_int_equal(image.slot_nr, 2);
+		for (uint32_t i = 0; i < 16; i++) {
+			crcs[i].raw ^= 0x01000000;
+			reseal(&image);
+			assert_int_equal(decode(&image, &kset), i < chunk_nrs[k] ? PC_VALID : PC_INVALID_VALUE);
+			crcs[i].raw ^= 0x01000000;
+		}
+		free(image.buf);
 	}
-	free(image.buf);
 }
 
 static void bad_keys_behind_good_ones(void **state)

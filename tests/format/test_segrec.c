@@ -108,6 +108,7 @@ static void values_out_of_their_limits(void **state)
 	EXPECT_WITH(PC_INVALID_VALUE, log_rec, type, 3);
 	EXPECT_WITH(PC_INVALID_VALUE, data_rec, type, UINT32_MAX);
 	EXPECT_WITH(PC_INVALID_VALUE, log_rec, ordinal, 0);
+	EXPECT_WITH(PC_VALID, log_rec, ordinal, 1);
 	EXPECT_WITH(PC_VALID, log_rec, ordinal, PC_ORDINAL_MAX);
 	EXPECT_WITH(PC_INVALID_VALUE, log_rec, ordinal, PC_ORDINAL_MAX + 1);
 	EXPECT_WITH(PC_VALID, log_rec, nonce, 0);
