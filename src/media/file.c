@@ -307,7 +307,8 @@ int pc_media_allocate(struct pc_media *media, uint64_t bytes)
 		return 0;
 	}
 	if (ftruncate(file->fd, st.st_size) != 0)
-		pc_msg(&file->msg, PCACHE_LOG_WARN, "cannot set %s back to its old length: %s", file->path, strerror(errno));
+		pc_msg(&file->msg, PCACHE_LOG_WARN, "cannot set %s back to its old length: errno %d", file->path,
+		       errno);
 	if (file->created)
 		remove_created(file->path, file->fd);
 	return rc;

@@ -55,7 +55,7 @@ int pc_media_from_pmem2(int rc)
 /* True if libpmem2 follows the environment instead of what it finds. Other values it ignores. */
 static bool is_granularity_forced(void)
 {
-	static const char *const words[] = {"BYTE", "byte", "CACHE_LINE", "cache_line", "PAGE", "page"};
+	static const char *const words[] = { "BYTE", "byte", "CACHE_LINE", "cache_line", "PAGE", "page" };
 	const char *value = getenv("PMEM2_FORCE_GRANULARITY");
 
 	for (size_t i = 0; value != NULL && i < PC_ARRAY_NR(words); i++) {
@@ -116,11 +116,12 @@ static void set_functions(struct pc_media_file *file, void *address)
 
 static void log_mapping(const struct pc_media_file *file)
 {
-	static const char *const names[] = {"byte", "cache line", "page"};
+	static const char *const names[] = { "byte", "cache line", "page" };
 
 	if (file->media.granularity_forced)
 		pc_msg(&file->msg, PCACHE_LOG_WARN,
-		       "granularity of %s is forced to %s by PMEM2_FORCE_GRANULARITY; if the media does not keep that promise, data is lost at a power cut",
+		       "granularity of %s is forced to %s by PMEM2_FORCE_GRANULARITY; if the media does not keep that "
+		       "promise, data is lost at a power cut",
 		       file->path, names[file->media.granularity]);
 	else
 		pc_msg(&file->msg, PCACHE_LOG_INFO, "granularity of %s is %s", file->path,

@@ -45,8 +45,8 @@ static int teardown(void **state)
 
 static void test_lengths_and_alignments(void **state)
 {
-	static const uint64_t offs[] = {0, 1, 8, 63, 64, 65, 4096 - 64, 4096 - 1};
-	static const size_t lens[] = {0, 1, 7, 63, 64, 65, 512, 1023, 1024, 1025, 2048, 4032, 4095, 4096};
+	static const uint64_t offs[] = { 0, 1, 8, 63, 64, 65, 4096 - 64, 4096 - 1 };
+	static const size_t lens[] = { 0, 1, 7, 63, 64, 65, 512, 1023, 1024, 1025, 2048, 4032, 4095, 4096 };
 	uint8_t src[CHUNK + 1];
 	uint8_t back[CHUNK + 1];
 	uint32_t crc;

@@ -152,7 +152,7 @@ static void test_create_mode_and_size(void **state)
 static void test_refused_types(void **state)
 {
 	struct fixture *fx = *state;
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	struct pc_media *media;
 	int fd;
 
@@ -349,7 +349,7 @@ static void test_holes(void **state)
 	static const struct {
 		off_t off;
 		off_t len;
-	} data[] = {{0, 0}, {4096, FILE_BYTES - 4096}, {0, FILE_BYTES - 4096}, {0, FILE_BYTES / 2}};
+	} data[] = { { 0, 0 }, { 4096, FILE_BYTES - 4096 }, { 0, FILE_BYTES - 4096 }, { 0, FILE_BYTES / 2 } };
 	struct fixture *fx = *state;
 	int fd;
 
@@ -410,7 +410,7 @@ static void test_allocate_old_file(void **state)
 /* Runs fn in a child in which no file may grow past a limit: allocation fails then as on a full disk, but with EFBIG. */
 static int in_limited_child(struct fixture *fx, uint32_t flags, uint64_t bytes)
 {
-	const struct rlimit limit = {.rlim_cur = 2 * FILE_BYTES, .rlim_max = 2 * FILE_BYTES};
+	const struct rlimit limit = { .rlim_cur = 2 * FILE_BYTES, .rlim_max = 2 * FILE_BYTES };
 	struct pc_media *media;
 	int status;
 	pid_t child = fork();
@@ -561,7 +561,8 @@ static void test_forced_granularity_is_reported(void **state)
 }
 
 #define BOTH(test) \
-	cmocka_unit_test_setup_teardown(test, setup, teardown), cmocka_unit_test_setup_teardown(test, setup_shm, teardown)
+	cmocka_unit_test_setup_teardown(test, setup, teardown), \
+		cmocka_unit_test_setup_teardown(test, setup_shm, teardown)
 
 int main(void)
 {

@@ -250,7 +250,7 @@ static bool enter_site(struct pc_sim *sim, const void *address, enum pc_sim_op o
 	if (i == sim->site_nr) {
 		if (i == SITES_MAX)
 			die("too many call sites");
-		sim->sites[sim->site_nr++] = (struct pc_sim_site){.address = address, .op = op};
+		sim->sites[sim->site_nr++] = (struct pc_sim_site){ .address = address, .op = op };
 	}
 	sim->sites[i].calls++;
 	return address != sim->skipped;
@@ -436,7 +436,8 @@ int pc_sim_wrap(const void *image, uint64_t len_bytes, enum pc_granularity granu
 	sim->line_stamp = calloc(words_of(sim) / WORDS_PER_LINE, sizeof(*sim->line_stamp));
 	sim->line_ordinal = calloc(words_of(sim) / WORDS_PER_LINE, sizeof(*sim->line_ordinal));
 	rc = map_view(sim, len_bytes);
-	if (rc == 0 && (!sim->durable || !sim->stored_seq || !sim->settled_seq || !sim->line_stamp || !sim->line_ordinal))
+	if (rc == 0 &&
+	    (!sim->durable || !sim->stored_seq || !sim->settled_seq || !sim->line_stamp || !sim->line_ordinal))
 		rc = -ENOMEM;
 	if (rc != 0) {
 		pc_sim_free(sim);
@@ -534,7 +535,7 @@ size_t pc_sim_pending_nr(const struct pc_sim *sim)
 
 struct pc_sim_store pc_sim_pending(const struct pc_sim *sim, size_t idx)
 {
-	return (struct pc_sim_store){.word = sim->entries[idx].word, .value = sim->entries[idx].value};
+	return (struct pc_sim_store){ .word = sim->entries[idx].word, .value = sim->entries[idx].value };
 }
 
 /* Numbers the pending lines in the order of their first store. */
@@ -790,7 +791,7 @@ static void explore_policies(struct explore *x, enum pc_sim_policy first, enum p
 uint64_t pc_sim_explore(struct pc_sim *sim, const struct pc_sim_explore *how, uint8_t *scratch, pc_sim_image_fn fn,
 			void *user)
 {
-	struct explore x = {.sim = sim, .scratch = scratch, .fn = fn, .user = user};
+	struct explore x = { .sim = sim, .scratch = scratch, .fn = fn, .user = user };
 
 	memcpy(scratch, sim->durable, sim->media.len_bytes);
 	if (sim->seen_nr > 0)
@@ -844,7 +845,7 @@ void pc_sim_poison(struct pc_sim *sim, uint64_t media_off, uint64_t len)
 {
 	if (sim->poison_nr == POISON_MAX)
 		die("too many poisoned ranges");
-	sim->poison[sim->poison_nr++] = (struct range){.begin_off = media_off, .end_off = media_off + len};
+	sim->poison[sim->poison_nr++] = (struct range){ .begin_off = media_off, .end_off = media_off + len };
 }
 
 void pc_sim_unpoison(struct pc_sim *sim)

@@ -33,7 +33,8 @@ struct pc_sim;
  */
 int pc_sim_new(uint64_t len_bytes, enum pc_granularity granularity, uint32_t flags, struct pc_sim **out_sim);
 /* The same with an image (len_bytes) as content, durable. */
-int pc_sim_wrap(const void *image, uint64_t len_bytes, enum pc_granularity granularity, uint32_t flags, struct pc_sim **out_sim);
+int pc_sim_wrap(const void *image, uint64_t len_bytes, enum pc_granularity granularity, uint32_t flags,
+		struct pc_sim **out_sim);
 /* Back to just after pc_sim_wrap(image) with the same length: nothing pending, all counters, hooks, faults and poison off. NULL: all zero. Much cheaper
  * than a new one; the address of base does not change. */
 void pc_sim_reset(struct pc_sim *sim, const void *image);
@@ -100,7 +101,8 @@ struct pc_sim_explore {
 	uint64_t seed;
 };
 typedef bool (*pc_sim_image_fn)(void *user, const uint8_t *image, enum pc_sim_policy policy, uint64_t arg);
-uint64_t pc_sim_explore(struct pc_sim *sim, const struct pc_sim_explore *how, uint8_t *scratch, pc_sim_image_fn fn, void *user);
+uint64_t pc_sim_explore(struct pc_sim *sim, const struct pc_sim_explore *how, uint8_t *scratch, pc_sim_image_fn fn,
+			void *user);
 
 /* pc_sim_image_hash of the image that fn was given last, at no cost: to drop equal images of different crash points. */
 uint64_t pc_sim_explore_hash(const struct pc_sim *sim);

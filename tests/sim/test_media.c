@@ -233,8 +233,8 @@ static void test_word_policies(void **state)
 
 static void test_line_policies(void **state)
 {
-	static const uint64_t offs[] = {640, 128, 640 + 56, 256}; /* lines 0, 1, 0, 2 in order of their first store */
-	static const uint64_t lines[] = {0, 1, 0, 2};
+	static const uint64_t offs[] = { 640, 128, 640 + 56, 256 }; /* lines 0, 1, 0, 2 in order of their first store */
+	static const uint64_t lines[] = { 0, 1, 0, 2 };
 
 	(void)state;
 	start(PC_GRAN_CACHE_LINE, 0);
@@ -258,7 +258,7 @@ static void test_line_policies(void **state)
 
 static void test_random_is_seeded_and_varied(void **state)
 {
-	static const enum pc_sim_policy policies[] = {PC_SIM_RANDOM, PC_SIM_RANDOM_LINES};
+	static const enum pc_sim_policy policies[] = { PC_SIM_RANDOM, PC_SIM_RANDOM_LINES };
 	uint64_t first;
 	uint64_t kept = 0;
 	uint64_t different = 0;
@@ -289,8 +289,8 @@ struct collector {
 static bool collect(void *user, const uint8_t *image, enum pc_sim_policy policy, uint64_t arg)
 {
 	struct collector *collector = user;
-	uint64_t bits = (load(image, 0) != 0) | (uint64_t)(load(image, 64) != 0) << 1 |
-			(uint64_t)(load(image, 128) != 0) << 2;
+	uint64_t bits =
+		(load(image, 0) != 0) | (uint64_t)(load(image, 64) != 0) << 1 | (uint64_t)(load(image, 128) != 0) << 2;
 
 	(void)policy;
 	(void)arg;
@@ -301,8 +301,8 @@ static bool collect(void *user, const uint8_t *image, enum pc_sim_policy policy,
 
 static void test_explore_small_gives_all_subsets_once(void **state)
 {
-	struct pc_sim_explore how = {.subset_max = 12};
-	struct collector collector = {0};
+	struct pc_sim_explore how = { .subset_max = 12 };
+	struct collector collector = { 0 };
 
 	(void)state;
 	start(PC_GRAN_CACHE_LINE, 0);
@@ -312,19 +312,19 @@ static void test_explore_small_gives_all_subsets_once(void **state)
 	assert_int_equal(collector.nr, 8);
 	assert_int_equal(collector.seen_mask, 0xff);
 	store(0, 5); /* the same value again: twice as many subsets, the same images */
-	collector = (struct collector){0};
+	collector = (struct collector){ 0 };
 	assert_int_equal(pc_sim_explore(fx.sim, &how, fx.image, collect, &collector), 8);
-	collector = (struct collector){.stop_after = 3};
+	collector = (struct collector){ .stop_after = 3 };
 	assert_int_equal(pc_sim_explore(fx.sim, &how, fx.image, collect, &collector), 3);
 	pc_media_fence(fx.media);
-	collector = (struct collector){0};
+	collector = (struct collector){ 0 };
 	assert_int_equal(pc_sim_explore(fx.sim, &how, fx.image, collect, &collector), 1);
 }
 
 static void test_explore_large_uses_policies(void **state)
 {
-	struct pc_sim_explore how = {.subset_max = 12, .word_max = 100, .line_max = 100, .random_nr = 50, .seed = 3};
-	struct collector collector = {0};
+	struct pc_sim_explore how = { .subset_max = 12, .word_max = 100, .line_max = 100, .random_nr = 50, .seed = 3 };
+	struct collector collector = { 0 };
 	uint64_t nr;
 
 	(void)state;
