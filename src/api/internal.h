@@ -7,17 +7,9 @@
 #define PC_API_INTERNAL_H
 
 #include "base/types.h"
+#include "core/tweaks.h"
 #include "media/media.h"
 #include "pcache/pcache.h"
-
-struct pc_tweaks {
-	uint32_t shard_nr; /* 0: the default, 64 */
-	uint32_t stripe_bytes; /* 0: the default, 4 MiB; a power of two of at least 4096 */
-	uint32_t data_head_nr; /* 0: by processors and size */
-	uint32_t kset_max_keys; /* 0: as many as fit a segment; else ksets of cleaning are cut shorter */
-	uint64_t (*nonce)(void *user); /* NULL: getrandom(2) */
-	void *nonce_user;
-};
 
 /* Formats mapped media of media->len_bytes. Takes the options of config (NULL: defaults); does not look for an old cache. Media stays the caller's. */
 int pc_cache_format_media(struct pc_media *media, const struct pcache_config *config, const struct pc_tweaks *tweaks,

@@ -20,6 +20,7 @@ enum pc_lock_rank {
 	PC_RANK_SHARD, /* index/shard; sub-rank: shard number */
 	PC_RANK_HEAD, /* alloc/head; sub-rank: head number */
 	PC_RANK_LOG, /* log: segment chain, slow path of a reservation */
+	PC_RANK_SYNC, /* log: one sync of page-granular media at a time */
 	PC_RANK_SEGMAP, /* alloc/segmap: states of segments, free count */
 	PC_RANK_RECORD, /* layout: replicated records */
 	PC_RANK_SPACE, /* core/space: waiters for space */

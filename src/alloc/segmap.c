@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * States of segments, the free list, and the rules of reuse.
+ *
+ * A segment leaves the free list under the lock, but its record is stored outside of it: until the record is durable only the taker knows
+ * the segment. Pins and references are counted without the lock. That is safe because both are taken under the shard lock of an extent that is live: once the
+ * last extent has left the index, no new pin can come from there, and reclaim looks at live_blk first and at pins after. Write-back, which comes from the
+ * log and not from the index, pins under the lock and compares generations there.
+ */
+#include "alloc/segmap.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "pcache/errors.h"
+
+int pc_segmap_init(struct pc_segmap *map, struct pc_layout *layout)
+{
+	int rc;
+
+	memset(map, 0, sizeof(*map));
+	map->layout = layout;
+	map->segment_nr = layout->super.segment_nr;
+	map->segment_blk = layout->super.segment_bytes / layout->super.block_bytes;
+	map->log_reserve_segs = 1;
+	rc = pc_mutex_init(&map->lock, PC_RANK_SEGMAP, 0);
+	if (rc)
+		return rc;
+	map->segs = calloc(map->segment_nr, sizeof(*map->segs));
+	map->free_ids = calloc(map->segment_nr, sizeof(*map->free_ids));
+	if (!map->segs || !map->free_ids) {
+		pc_segmap_fini(map);
+		return -ENOMEM;
+	}
+	for (uint32_t id = 0; id < map->segment_nr; id++)
+		atomic_init(&map->segs[id].gen, layout->segrecs[id].gen);
+	pc_segmap_adopt_done(map);
+	return 0;
+}
+
+void pc_segmap_fini(struct pc_segmap *map)
+{
+	free(map->segs);
+	free(map->free_ids);
+	pc_mutex_fini(&map->lock);
+	memset(map, 0, sizeof(*map));
+}
+
+static void set_state(struct pc_seg *seg, enum pc_seg_state state)
+{
+	atomic_store_explicit(&seg->state, (uint8_t)state, memory_order_release);
+}
+
+static enum pc_seg_state get_state(struct pc_seg *seg)
+{
+	return (enum pc_seg_state)atomic_load_explicit(&seg->state, memory_order_acquire);
+}
+
+void pc_segmap_adopt(struct pc_segmap *map, uint32_t seg_id, enum pc_seg_state state)
+{
+	set_state(&map->segs[seg_id], state);
+}
+
+void pc_segmap_adopt_done(struct pc_segmap *map)
+{
+	uint32_t free_nr = 0, log_nr = 0;
+
+	/* From the top, so that segments are handed out in ascending order. */
+	for (uint32_t id = map->segment_nr; id-- > 0;) {
+		if (get_state(&map->segs[id]) == PC_SS_FREE)
+			map->free_ids[free_nr++] = id;
+		log_nr += get_state(&map->segs[id]) == PC_SS_LOG;
+	}
+	atomic_store(&map->free_nr, free_nr);
+	atomic_store(&map->log_nr, log_nr);
+	atomic_store(&map->maybe_empty, true);
+}
+
+/* Pops one free segment into state; the caller checked that there is one. */
+static uint32_t pop_locked(struct pc_segmap *map, enum pc_seg_state state)
+{
+	uint32_t nr = atomic_load_explicit(&map->free_nr, memory_order_relaxed) - 1;
+	uint32_t id = map->free_ids[nr];
+
+	atomic_store_explicit(&map->free_nr, nr, memory_order_relaxed);
+	set_state(&map->segs[id], state);
+	return id;
+}
+
+static void push_locked(struct pc_segmap *map, uint32_t seg_id)
+{
+	uint32_t nr = atomic_load_explicit(&map->free_nr, memory_order_relaxed);
+
+	set_state(&map->segs[seg_id], PC_SS_FREE);
+	map->free_ids[nr] = seg_id;
+	atomic_store_explicit(&map->free_nr, nr + 1, memory_order_relaxed);
+}
+
+/* Stores the record of a segment that was popped, with its generation raised. */
+static int raise_gen(struct pc_segmap *map, uint32_t seg_id, enum pc_seg_type type, uint64_t ordinal, uint64_t nonce)
+{
+	struct pc_seg *seg = &map->segs[seg_id];
+	struct pc_segrec rec = { .seg_id = seg_id, .type = type, .ordinal = ordinal, .nonce = nonce };
+	int rc;
+
+	rec.gen = atomic_load_explicit(&seg->gen, memory_order_relaxed) + 1;
+	rc = pc_layout_store_segrec(map->layout, &rec);
+	if (rc)
+		return rc;
+	atomic_store_explicit(&seg->hold_pos, 0, memory_order_relaxed);
+	atomic_store_explicit(&seg->dead_pos, 0, memory_order_relaxed);
+	atomic_store_explicit(&seg->touched, 1, memory_order_relaxed);
+	atomic_store_explicit(&seg->gen, rec.gen, memory_order_release);
+	return 0;
+}
+
+int pc_segmap_take_data(struct pc_segmap *map, uint32_t nr, uint32_t leave_nr, uint32_t *out_ids)
+{
+	uint32_t i;
+	int rc = 0;
+
+	pc_mutex_lock(&map->lock);
+	if (atomic_load_explicit(&map->free_nr, memory_order_relaxed) < (uint64_t)nr + leave_nr + map->log_reserve_segs)
+		rc = PCACHE_E_FULL;
+	for (i = 0; !rc && i < nr; i++)
+		out_ids[i] = pop_locked(map, PC_SS_OPEN);
+	pc_mutex_unlock(&map->lock);
+	/* A failed sync stops all stores for good, so segments that were popped need no way back. */
+	for (i = 0; !rc && i < nr; i++)
+		rc = raise_gen(map, out_ids[i], PC_SEG_DATA, 0, 0);
+	return rc;
+}
+
+int pc_segmap_take_log(struct pc_segmap *map, uint64_t ordinal, uint64_t nonce, uint32_t *out_id)
+{
+	int rc = 0;
+
+	pc_mutex_lock(&map->lock);
+	if (atomic_load_explicit(&map->free_nr, memory_order_relaxed) == 0) {
+		rc = PCACHE_E_FULL;
+	} else {
+		*out_id = pop_locked(map, PC_SS_LOG);
+		atomic_fetch_add_explicit(&map->log_nr, 1, memory_order_relaxed);
+	}
+	pc_mutex_unlock(&map->lock);
+	return rc ? rc : raise_gen(map, *out_id, PC_SEG_LOG, ordinal, nonce);
+}
+
+void pc_segmap_close(struct pc_segmap *map, uint32_t seg_id)
+{
+	pc_mutex_lock(&map->lock);
+	set_state(&map->segs[seg_id], PC_SS_DATA);
+	atomic_store_explicit(&map->maybe_empty, true, memory_order_release);
+	pc_mutex_unlock(&map->lock);
+}
+
+void pc_segmap_free_log(struct pc_segmap *map, uint32_t seg_id)
+{
+	pc_mutex_lock(&map->lock);
+	push_locked(map, seg_id);
+	atomic_fetch_sub_explicit(&map->log_nr, 1, memory_order_relaxed);
+	pc_mutex_unlock(&map->lock);
+}
+
+static bool reclaimable(struct pc_seg *seg, uint64_t durable_dirty_tail, uint64_t durable_pos)
+{
+	return get_state(seg) == PC_SS_DATA && atomic_load_explicit(&seg->live_blk, memory_order_acquire) == 0 &&
+	       atomic_load_explicit(&seg->pins, memory_order_acquire) == 0 &&
+	       (atomic_load_explicit(&seg->hold_pos, memory_order_acquire) < durable_dirty_tail) &&
+	       (atomic_load_explicit(&seg->dead_pos, memory_order_acquire) < durable_pos);
+}
+
+uint32_t pc_segmap_reclaim(struct pc_segmap *map, uint64_t durable_dirty_tail, uint64_t durable_pos)
+{
+	uint32_t nr = 0;
+
+	/* Held segments are looked at again when the dirty tail or the durable position moved; the caller comes back then. */
+	if (!atomic_exchange_explicit(&map->maybe_empty, false, memory_order_acq_rel))
+		return 0;
+	pc_mutex_lock(&map->lock);
+	for (uint32_t id = 0; id < map->segment_nr; id++) {
+		struct pc_seg *seg = &map->segs[id];
+
+		if (reclaimable(seg, durable_dirty_tail, durable_pos)) {
+			push_locked(map, id);
+			nr++;
+		} else if (get_state(seg) == PC_SS_DATA && atomic_load_explicit(&seg->live_blk, memory_order_relaxed) == 0) {
+			atomic_store_explicit(&map->maybe_empty, true, memory_order_release);
+		}
+	}
+	pc_mutex_unlock(&map->lock);
+	return nr;
+}
+
+bool pc_segmap_pin_gen(struct pc_segmap *map, uint32_t seg_id, uint64_t gen)
+{
+	struct pc_seg *seg = &map->segs[seg_id];
+	bool same;
+
+	pc_mutex_lock(&map->lock);
+	same = atomic_load_explicit(&seg->gen, memory_order_relaxed) == gen && get_state(seg) != PC_SS_FREE &&
+	       get_state(seg) != PC_SS_LOG;
+	if (same)
+		pc_seg_pin(seg);
+	pc_mutex_unlock(&map->lock);
+	return same;
+}

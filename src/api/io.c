@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* The exported I/O calls: arguments are checked here, the work is core's. */
+#include <errno.h>
+
+#include "api/handle.h"
+#include "api/internal.h"
+#include "base/checked.h"
+#include "service/service.h"
+
+int pc_api_check(const struct pcache *cache)
+{
+	if (!cache)
+		return -EINVAL;
+	return cache->fork_page[0] ? 0 : PCACHE_E_FORKED;
+}
+
+static uint64_t size_bytes(const struct pcache *cache)
+{
+	return cache->backing_blk << cache->block_shift;
+}
+
+static int check_range(const struct pcache *cache, uint64_t off, uint64_t len)
+{
+	if (!pc_range_inside(off, len, size_bytes(cache)))
+		return PCACHE_E_RANGE;
+	return (off | len) & (cache->block_bytes - 1) ? PCACHE_E_UNALIGNED : 0;
+}
+
+/* Tells once why stores stopped; the place where it happened holds locks and cannot. */
+static int told(struct pcache *cache, int rc)
+{
+	int why = rc == PCACHE_E_FAILSTOP ? atomic_load_explicit(&cache->failstop, memory_order_relaxed) : 0;
+
+	if (why)
+		pc_msg(&cache->msg, PCACHE_LOG_ERROR, "no store to the cache any more: a sync failed (%d); reads are served", why);
+	return rc;
+}
+
+PCACHE_API int pcache_read(struct pcache *cache, void *buf, uint64_t off, uint64_t len, uint32_t flags)
+{
+	int rc = pc_api_check(cache);
+
+	if (rc)
+		return rc;
+	if ((!buf && len) || (flags & ~PCACHE_NOCACHE))
+		return -EINVAL;
+	rc = check_range(cache, off, len);
+	return rc ? rc : pc_core_read(cache, buf, off, len, flags);
+}
+
+static bool write_flags_known(uint32_t flags)
+{
+	return !(flags & ~(PCACHE_DURABLE | PCACHE_NOWAIT));
+}
+
+PCACHE_API int pcache_write(struct pcache *cache, const void *buf, uint64_t off, uint64_t len, uint32_t flags)
+{
+	struct pcache_range range = { .buf = buf, .off = off, .len = len };
+	int rc = pc_api_check(cache);
+
+	if (rc)
+		return rc;
+	if ((!buf && len) || !write_flags_known(flags))
+		return -EINVAL;
+	rc = check_range(cache, off, len);
+	return rc ? rc : told(cache, pc_core_write(cache, &range, 1, flags));
+}
+
+PCACHE_API int pcache_write_batch(struct pcache *cache, const struct pcache_range *ranges, uint32_t range_nr, uint32_t flags)
+{
+	uint64_t total = 0;
+	int rc = pc_api_check(cache);
+
+	if (rc)
+		return rc;
+	if ((!ranges && range_nr) || !write_flags_known(flags))
+		return -EINVAL;
+	for (uint32_t i = 0; i < range_nr; i++) {
+		if (!ranges[i].buf && ranges[i].len)
+			return -EINVAL;
+		rc = check_range(cache, ranges[i].off, ranges[i].len);
+		if (rc)
+			return rc;
+		if (!pc_add_u64(total, ranges[i].len, &total))
+			return PCACHE_E_TOO_BIG;
+	}
+	if (total > cache->atomic_max_bytes)
+		return PCACHE_E_TOO_BIG;
+	return told(cache, pc_core_write(cache, ranges, range_nr, flags));
+}
+
+PCACHE_API uint64_t pcache_atomic_write_max(const struct pcache *cache)
+{
+	return cache ? cache->atomic_max_bytes : 0;
+}
+
+PCACHE_API uint64_t pcache_size(const struct pcache *cache)
+{
+	return cache ? size_bytes(cache) : 0;
+}
+
+PCACHE_API uint32_t pcache_block_bytes(const struct pcache *cache)
+{
+	return cache ? cache->block_bytes : 0;
+}
+
+PCACHE_API int pcache_flush(struct pcache *cache)
+{
+	int rc = pc_api_check(cache);
+
+	return rc ? rc : told(cache, pc_core_flush(cache));
+}
+
+static int zero(struct pcache *cache, uint64_t off, uint64_t len, bool discard, uint32_t flags)
+{
+	int rc = pc_api_check(cache);
+
+	if (rc)
+		return rc;
+	if (!write_flags_known(flags))
+		return -EINVAL;
+	rc = check_range(cache, off, len);
+	return rc ? rc : told(cache, pc_core_zero(cache, off, len, discard, flags));
+}
+
+PCACHE_API int pcache_discard(struct pcache *cache, uint64_t off, uint64_t len, uint32_t flags)
+{
+	return zero(cache, off, len, true, flags);
+}
+
+PCACHE_API int pcache_write_zeroes(struct pcache *cache, uint64_t off, uint64_t len, uint32_t flags)
+{
+	return zero(cache, off, len, false, flags);
+}
+
+static enum pc_walk find_poison(void *ctx, struct pc_extent *extent)
+{
+	bool *found = ctx;
+
+	if ((extent->flags & PC_EXT_TYPE_MASK) != PC_EXT_POISON)
+		return PC_WALK_KEEP;
+	*found = true;
+	return PC_WALK_STOP;
+}
+
+static bool has_poison(struct pcache *cache)
+{
+	bool found = false;
+
+	for (uint32_t i = 0; i < pc_index_shard_nr(cache->index) && !found; i++) {
+		pc_index_lock(cache->index, UINT64_C(1) << i);
+		pc_index_walk_shard_locked(cache->index, i, find_poison, &found);
+		pc_index_unlock(cache->index, UINT64_C(1) << i);
+	}
+	return found;
+}
+
+PCACHE_API int pcache_drain(struct pcache *cache, pcache_progress_fn progress, void *user)
+{
+	int rc = pc_api_check(cache);
+
+	if (rc)
+		return rc;
+	if (cache->read_only)
+		return PCACHE_E_READ_ONLY;
+	/* A flush first: at page granularity nothing goes to the backing that is not durable in the cache. */
+	rc = pc_core_flush(cache);
+	if (!rc)
+		rc = pc_service_drain(cache, progress, user);
+	if (!rc && has_poison(cache))
+		rc = PCACHE_E_POISONED;
+	return told(cache, rc);
+}
+
+PCACHE_API int pcache_maintain(struct pcache *cache, uint32_t max_steps)
+{
+	uint32_t done = 0;
+	bool any = true;
+	int rc = pc_api_check(cache);
+
+	if (rc)
+		return rc;
+	if (cache->read_only)
+		return PCACHE_E_READ_ONLY;
+	while (any && (max_steps == 0 || done < max_steps)) {
+		any = false;
+		for (int step = 0; step < PC_STEP_NR && (max_steps == 0 || done < max_steps); step++) {
+			rc = pc_cache_step(cache, (enum pc_step)step, false);
+			if (rc < 0)
+				return told(cache, rc);
+			any |= rc > 0;
+			done += rc > 0;
+		}
+	}
+	return (int)PC_MIN(done, (uint32_t)INT32_MAX);
+}
+
+int pc_cache_step(struct pcache *cache, enum pc_step step, bool force)
+{
+	switch (step) {
+	case PC_STEP_WRITEBACK:
+		return pc_writeback_step(cache);
+	case PC_STEP_EVICT:
+		return pc_evict_step(cache, force);
+	case PC_STEP_CLEAN:
+		return pc_clean_step(cache, force);
+	case PC_STEP_NR:
+		break;
+	}
+	return -EINVAL;
+}

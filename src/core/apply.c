@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A key becomes extents, and what they displace gives back its references. The same code serves writes, fills, cleaning and replay, so that
+ * all of them take and drop references by one rule.
+ *
+ * Everything runs under the locks of the shards that the key touches.
+ *
+ * Hold rule (ordering strict): a dirty piece that a later epoch overwrites must stay readable until its own epoch is on the backing, for write-back
+ * reads versions from the log. So its segment is held until the durable dirty tail has passed the piece's position. Within one epoch an overwrite frees at once.
+ */
+#include "core/cache.h"
+
+#include <string.h>
+
+uint32_t pc_apply_piece_nr(const struct pcache *cache, uint64_t vol_blk, uint64_t len_blk)
+{
+	uint64_t stripe_end = pc_index_stripe_end(cache->index, vol_blk), pieces;
+	uint64_t stripe_blk = pc_index_stripe_end(cache->index, stripe_end) - stripe_end, stripes, per_shard;
+
+	if (vol_blk + len_blk <= stripe_end)
+		return (uint32_t)PC_DIV_UP(len_blk, cache->chunk_blk) + 2;
+	/* Consecutive stripes go round the shards, so one shard sees every shard_nr-th. */
+	stripes = PC_DIV_UP(vol_blk + len_blk - stripe_end, stripe_blk) + 1;
+	per_shard = PC_DIV_UP(stripes, pc_index_shard_nr(cache->index));
+	pieces = PC_DIV_UP(PC_MIN(len_blk, per_shard * stripe_blk), cache->chunk_blk) + 2 * per_shard + 2;
+	return (uint32_t)PC_MIN(pieces, (uint64_t)UINT32_MAX);
+}
+
+static void hold_for_older_epoch(const struct pc_apply *apply, struct pc_seg *seg, const struct pc_extent *piece)
+{
+	if (apply->cache->strict && piece->pos < apply->epoch_pos)
+		pc_pos_raise(&seg->hold_pos, piece->pos);
+}
+
+void pc_apply_displaced(void *ctx, const struct pc_extent *piece)
+{
+	struct pc_apply *apply = ctx;
+	struct pcache *cache = apply->cache;
+	struct pc_seg *seg;
+
+	if ((piece->flags & PC_EXT_TYPE_MASK) != PC_EXT_DATA) {
+		if (piece->flags & PC_EXT_DIRTY)
+			atomic_fetch_sub_explicit(&cache->dirty_zero_blk, piece->len_blk, memory_order_relaxed);
+		return;
+	}
+	seg = &cache->map.segs[piece->seg_id];
+	if (piece->flags & PC_EXT_DIRTY) {
+		hold_for_older_epoch(apply, seg, piece);
+		atomic_fetch_sub_explicit(&seg->dirty_blk, piece->len_blk, memory_order_relaxed);
+	}
+	/* At page granularity the overwriting kset may not be durable yet, and the old bytes are what a crash falls back to. */
+	if (cache->media->granularity == PC_GRAN_PAGE)
+		pc_pos_raise(&seg->dead_pos, apply->pos);
+	pc_segmap_unref(&cache->map, seg, piece->len_blk);
+}
+
+bool pc_apply_chunk(const struct pcache *cache, const struct pc_key *key, const struct pcm_le32 *crcs, uint64_t pos, uint32_t chunk_idx,
+		    struct pc_extent *out_extent)
+{
+	uint32_t chunk_blk = cache->chunk_blk, head = PC_GEOM_HEAD(key->geom), tail = PC_GEOM_TAIL(key->geom);
+	uint32_t all_blk = head + key->len_blk + tail; /* the chunks, as the CRCs count them */
+	uint32_t start = chunk_idx * chunk_blk, end = PC_MIN(start + chunk_blk, all_blk);
+	uint32_t from = PC_MAX(start, head), to = PC_MIN(end, head + key->len_blk);
+
+	if (start >= all_blk || from >= to)
+		return false;
+	*out_extent = (struct pc_extent){
+		.vol_blk = key->vol_blk + (from - head),
+		.pos = pos,
+		.len_blk = to - from,
+		.seg_id = key->seg_id,
+		.crc = crcs ? pc_get32(crcs[chunk_idx]) : 0,
+		.seg_blk = (uint16_t)(key->seg_blk + (from - head)),
+		.geom = PC_GEOM(from - start, end - to),
+		.flags = PC_EXT_DATA,
+	};
+	return true;
+}
+
+static void apply_data(struct pc_apply *apply, const struct pc_key *key, const struct pcm_le32 *crcs, uint8_t ext_flags)
+{
+	struct pcache *cache = apply->cache;
+	struct pc_extent extent;
+
+	if (ext_flags & PC_EXT_DIRTY)
+		atomic_fetch_add_explicit(&cache->map.segs[key->seg_id].dirty_blk, key->len_blk, memory_order_relaxed);
+	for (uint32_t i = 0; pc_apply_chunk(cache, key, crcs, apply->pos, i, &extent); i++) {
+		extent.flags |= ext_flags;
+		pc_index_insert_locked(cache->index, &extent, pc_apply_displaced, apply);
+	}
+}
+
+void pc_apply_key_locked(struct pc_apply *apply, const struct pc_key *key, const struct pcm_le32 *crcs, uint8_t ext_flags)
+{
+	struct pc_extent extent = { .vol_blk = key->vol_blk, .pos = apply->pos, .len_blk = key->len_blk };
+	uint32_t type = key->flags & PC_KEY_TYPE_MASK;
+
+	if (type == PC_KEY_DATA) {
+		apply_data(apply, key, crcs, ext_flags);
+		return;
+	}
+	if (type == PC_KEY_ZERO && !(ext_flags & PC_EXT_DIRTY)) {
+		pc_apply_mask_locked(apply, key);
+		return;
+	}
+	extent.flags = type == PC_KEY_POISON ? PC_EXT_POISON : PC_EXT_ZERO | PC_EXT_DIRTY;
+	if (key->flags & PC_KEY_DISCARD)
+		extent.flags |= PC_EXT_DISCARD;
+	if (extent.flags & PC_EXT_DIRTY)
+		atomic_fetch_add_explicit(&apply->cache->dirty_zero_blk, key->len_blk, memory_order_relaxed);
+	pc_index_insert_locked(apply->cache->index, &extent, pc_apply_displaced, apply);
+}
+
+void pc_apply_mask_locked(struct pc_apply *apply, const struct pc_key *key)
+{
+	pc_index_erase_locked(apply->cache->index, key->vol_blk, key->len_blk, pc_apply_displaced, apply);
+}

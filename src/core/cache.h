@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * One open cache, and what its engine does with it: write, read, fill, flush, zero, wait for space.
+ *
+ * The way of a write: allocate room (alloc/head), lock the shards (index), reserve a position (log), copy data and slot (media), fence, insert (index), unlock.
+ * The way of a read: look up and pin under the shard lock, unlock, copy and verify, unpin; what is not there comes from the backing (miss.c).
+ *
+ * core signals conditions (pc_signal_*); services wait on them and call pc_space_progress when they made room. Nobody calls up.
+ */
+#ifndef PC_CORE_CACHE_H
+#define PC_CORE_CACHE_H
+
+#include <stdatomic.h>
+
+#include "alloc/head.h"
+#include "backing/backing.h"
+#include "base/msg.h"
+#include "index/index.h"
+#include "log/log.h"
+#include "base/options.h"
+#include "core/tweaks.h"
+#include "pcache/info.h"
+#include "pcache/io.h"
+
+/* Counters of one shard, written under its lock by plain stores that readers may see late. */
+struct pc_shard_stats {
+	_Alignas(64) _Atomic uint64_t read_ops, read_bytes, hit_bytes, miss_bytes, write_ops, write_bytes, discard_bytes;
+};
+
+struct pc_stats {
+	struct pc_shard_stats shard[PC_SHARD_NR_MAX];
+	_Atomic uint64_t flush_ops, writeback_bytes, backing_flushes, backing_errors, evicted_segs, cleaned_segs, full_waits, crc_errors;
+};
+
+#define PC_WORK_WRITEBACK 1u /* dirty data has appeared */
+#define PC_WORK_SPACE 2u /* segments or log positions run short */
+#define PC_WORK_URGENT 4u /* write-back without delay: somebody waits, or a drain */
+#define PC_WORK_STOP 8u
+
+/* What services sleep on. */
+struct pc_signal {
+	struct pc_mutex lock; /* PC_RANK_SIGNAL */
+	struct pc_cond cond;
+	uint32_t bits; /* PC_WORK_*; under the lock */
+	_Atomic bool writeback_idle; /* the next write should signal */
+	_Atomic bool space_told; /* PC_WORK_SPACE was signalled and not taken up yet */
+};
+
+/* Place of a waiter in the queue; zeroed before the first wait. */
+struct pc_space_ticket {
+	uint64_t number; /* 0: not in the queue */
+	uint64_t seen_nr; /* progress_nr before the last try */
+};
+
+/* Writers that wait for space, first come, first served. */
+struct pc_space {
+	struct pc_mutex lock; /* PC_RANK_SPACE */
+	struct pc_cond cond;
+	uint64_t next_ticket; /* under the lock */
+	uint64_t now_serving; /* under the lock */
+	uint64_t progress_nr; /* under the lock: raised whenever room was made */
+	_Atomic uint32_t waiting_nr;
+	_Atomic uint32_t want_segs; /* data segments that the first waiter needs; 0: none waits for data */
+	_Atomic bool want_log; /* the first waiter needs log positions */
+};
+
+struct pc_writeback; /* service/writeback */
+struct pc_cleaner; /* service/clean */
+struct pc_workers; /* service/worker */
+
+struct pcache {
+	struct pc_msg msg;
+	struct pc_media *media;
+	struct pcache_backing *backing; /* NULL while probing */
+	struct pc_layout layout;
+	struct pc_segmap map;
+	struct pc_heads heads;
+	struct pc_log log;
+	struct pc_index *index;
+	/* Constant while open. */
+	uint32_t block_bytes;
+	uint32_t block_shift;
+	uint32_t chunk_blk;
+	uint64_t backing_blk;
+	uint64_t atomic_max_bytes;
+	uint32_t gc_percent;
+	uint32_t writeback_delay_ms;
+	uint32_t fill_leave_segs; /* free segments that fills leave to writers */
+	bool data_crc;
+	bool strict; /* ordering */
+	bool commit_write; /* a write is durable on return */
+	bool guard_fence; /* data is fenced before its slot */
+	bool read_cache;
+	bool caller_maintains;
+	bool full_is_error;
+	bool read_only;
+	/* State. */
+	_Atomic int failstop; /* 0, or the error that stopped all stores */
+	_Atomic bool degraded; /* the backing fails */
+	_Atomic uint64_t dirty_zero_blk; /* dirty ZERO extents */
+	_Atomic uint64_t open_epoch_pos; /* recovery ends an epoch here, also without a mark */
+	struct pc_mutex flush_lock; /* PC_RANK_FLUSH: marks, one at a time */
+	uint64_t flushed_head; /* head after the last flush mark; under flush_lock */
+	struct pc_space space;
+	struct pc_signal signal;
+	struct pc_stats stats;
+	struct pc_writeback *writeback;
+	struct pc_cleaner *cleaner;
+	struct pc_workers *workers;
+	void *stats_page; /* api/stats_page */
+	uint64_t replica_repair_nr;
+	const volatile uint8_t *fork_page; /* 1 in the process that opened the cache, 0 in a child */
+	/* maintenance=caller: one round of background work in this thread: 1 did something, 0 nothing to do, negative error. Set when the services are. */
+	int (*run_steps)(struct pcache *cache);
+	void *planted_kset; /* PC_PLANTS only */
+};
+
+/* ---- cache.c: construction ------------------------------------------------------------------------------------------- */
+
+/*
+ * Builds a cache over media whose superblock is super: loads the records, prepares everything empty. Replay fills it. config and tweaks may be NULL. Media and
+ * backing stay the caller's until the open has succeeded. 0, PCACHE_E_CORRUPT, -ENOMEM, -errno.
+ */
+int pc_core_new(struct pc_media *media, const struct pc_super *super, uint32_t super_bad, const struct pcache_config *config,
+		const struct pc_tweaks *tweaks, struct pcache_backing *backing, struct pcache **out_cache);
+/* Frees the cache, not the media, not the backing. NULL does nothing. */
+void pc_core_free(struct pcache *cache);
+
+/* ---- apply.c: a key becomes extents ---------------------------------------------------------------------------------- */
+
+struct pc_apply {
+	struct pcache *cache;
+	uint64_t pos; /* of the kset that is applied */
+	uint64_t epoch_pos; /* last flush mark before it, or UINT64_MAX */
+};
+/* Index insertions that a range can need in any one shard of its mask. */
+uint32_t pc_apply_piece_nr(const struct pcache *cache, uint64_t vol_blk, uint64_t len_blk);
+/* Inserts the extents of a key, shards locked and reserve made. flags: PC_EXT_DIRTY or 0. Clean ZERO keys only erase. The segment's live_blk has been counted by the caller. */
+void pc_apply_key_locked(struct pc_apply *apply, const struct pc_key *key, const struct pcm_le32 *crcs, uint8_t ext_flags);
+/* Erases the range of a key that carries no data any more. */
+void pc_apply_mask_locked(struct pc_apply *apply, const struct pc_key *key);
+/* The extent of chunk chunk_idx of a DATA key; false beyond the last. */
+bool pc_apply_chunk(const struct pcache *cache, const struct pc_key *key, const struct pcm_le32 *crcs, uint64_t pos, uint32_t chunk_idx,
+		    struct pc_extent *out_extent);
+void pc_apply_displaced(void *apply, const struct pc_extent *piece);
+
+/* ---- write.c ------------------------------------------------------------------------------------------------------------ */
+
+int pc_core_write(struct pcache *cache, const struct pcache_range *ranges, uint32_t range_nr, uint32_t flags);
+int pc_core_zero(struct pcache *cache, uint64_t off, uint64_t len, bool discard, uint32_t flags);
+/* Keeps data read from the backing, unless a write was faster. fill is listed; it is unlisted here. A failure only means that nothing is kept. */
+void pc_core_fill(struct pcache *cache, struct pc_fill *fill, const void *buf);
+/* Appends one POISON key over the parts of extent that are still what they were. Write-back only. */
+int pc_core_poison(struct pcache *cache, const struct pc_extent *extent);
+
+/* ---- read.c, miss.c -------------------------------------------------------------------------------------------------------- */
+
+int pc_core_read(struct pcache *cache, void *buf, uint64_t off, uint64_t len, uint32_t flags);
+/* A gap of the index at vol_blk: lists a fill (mask is locked), unlocks, reads the backing, keeps the data. */
+int pc_core_miss(struct pcache *cache, uint64_t mask, void *buf, uint64_t vol_blk, uint64_t len_blk, uint32_t flags);
+/* Loads an extent's own bytes, verified. The segment is pinned. 0 or PCACHE_E_POISONED (CRC mismatch). */
+int pc_core_load(struct pcache *cache, const struct pc_extent *extent, void *buf);
+
+/* ---- flush.c ------------------------------------------------------------------------------------------------------------------- */
+
+int pc_core_flush(struct pcache *cache);
+/* Appends a mark that ends no epoch, so that less must be verified after a crash. Failure is harmless. */
+void pc_core_mark(struct pcache *cache);
+/* Page granularity: makes everything durable that is stored now, without ending an epoch. */
+int pc_core_sync(struct pcache *cache);
+/* No store to the media from now on. Returns error. */
+int pc_core_failstop(struct pcache *cache, int error);
+
+/* ---- space.c -------------------------------------------------------------------------------------------------------------------- */
+
+int pc_space_init(struct pcache *cache);
+void pc_space_fini(struct pcache *cache);
+/* True if the caller may take new segments now: nobody waits, or it is the first waiter. */
+/* Internal flag beside PCACHE_NOWAIT: wait even if full_policy=error (flush always completes). */
+#define PC_SPACE_MUST 0x80000000u
+bool pc_space_may_take(struct pcache *cache, const struct pc_space_ticket *ticket);
+/*
+ * Waits until services made room, or runs steps (maintenance=caller); the ticket is kept over retries and ended by pc_space_leave. 0 to try again, PCACHE_E_FULL,
+ * fail-stop error. No lock of rank below PC_RANK_SPACE may be held.
+ */
+int pc_space_wait(struct pcache *cache, struct pc_space_ticket *ticket, uint32_t want_segs, bool want_log, uint32_t flags);
+/* Ends a wait; does nothing if there was none. */
+void pc_space_leave(struct pcache *cache, struct pc_space_ticket *ticket);
+/* Services: room was made, waiters try again. */
+void pc_space_progress(struct pcache *cache);
+void pc_signal_work(struct pcache *cache, uint32_t bits);
+/* Used segments exceed the eviction threshold, or the log runs short, or somebody waits. */
+bool pc_space_pressure(struct pcache *cache);
+
+#endif

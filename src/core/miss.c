@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Miss: the backing is read without a lock, while a fill of the range is listed in its shard. A write that overlaps does not wait; it cancels the fill,
+ * and so the newer data always wins. The data goes through a buffer of our own: what is kept must be what the backing returned, whatever the caller does
+ * with its buffer meanwhile. Without memory for it the read is served and nothing is kept.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/cache.h"
+
+static bool wants_fill(struct pcache *cache, uint32_t flags)
+{
+	if (!cache->read_cache || cache->read_only || (flags & PCACHE_NOCACHE))
+		return false;
+	if (atomic_load_explicit(&cache->failstop, memory_order_relaxed))
+		return false;
+	/* Without CRCs each fill at page granularity would cost a sync of its own: not worth it. */
+	if (cache->guard_fence && cache->media->granularity == PC_GRAN_PAGE)
+		return false;
+	return true;
+}
+
+int pc_core_miss(struct pcache *cache, uint64_t mask, void *buf, uint64_t vol_blk, uint64_t len_blk, uint32_t flags)
+{
+	struct pc_fill fill = { .vol_blk = vol_blk, .len_blk = len_blk };
+	uint64_t off = vol_blk << cache->block_shift, len = len_blk << cache->block_shift;
+	void *own = wants_fill(cache, flags) ? aligned_alloc(64, PC_ROUND_UP(len, UINT64_C(64))) : NULL;
+	int rc;
+
+	if (!own) {
+		pc_index_unlock(cache->index, mask);
+		return pc_backing_read(cache->backing, buf, off, len);
+	}
+	pc_index_fill_list_locked(cache->index, &fill);
+	pc_index_unlock(cache->index, mask);
+	rc = pc_backing_read(cache->backing, own, off, len);
+	if (rc == 0) {
+		memcpy(buf, own, len);
+		pc_core_fill(cache, &fill, own);
+	} else {
+		atomic_fetch_add_explicit(&cache->stats.backing_errors, 1, memory_order_relaxed);
+		pc_index_lock(cache->index, mask);
+		pc_index_fill_unlist_locked(cache->index, &fill);
+		pc_index_unlock(cache->index, mask);
+	}
+	free(own);
+	return rc;
+}

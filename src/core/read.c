@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Read: look up, plan, copy.
+ *
+ * Under the shard lock the extents are looked up and their segments pinned; the copy runs without a lock. Data is immutable until its segment is recycled, and a
+ * pinned segment is not recycled, so the bytes stay what the extent says, also when a write replaces the extent meanwhile (the read is then concurrent and returns the old
+ * version). Every hit is verified against its CRC; a fragment is verified by reading its whole chunk.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "core/cache.h"
+#include "pcache/errors.h"
+
+#define PLAN_MAX 32u
+
+static void count(_Atomic uint64_t *counter, uint64_t add)
+{
+	atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + add, memory_order_relaxed);
+}
+
+int pc_core_load(struct pcache *cache, const struct pc_extent *extent, void *buf)
+{
+	uint64_t off = pc_geo_segment_off(&cache->layout.super, extent->seg_id) + ((uint64_t)extent->seg_blk << cache->block_shift);
+	size_t len = (size_t)extent->len_blk << cache->block_shift;
+	size_t head = (size_t)PC_GEOM_HEAD(extent->geom) << cache->block_shift;
+	size_t tail = (size_t)PC_GEOM_TAIL(extent->geom) << cache->block_shift;
+	_Alignas(64) uint8_t chunk[PC_CHUNK_BYTES];
+	bool ok;
+
+	if (!cache->data_crc) {
+		memcpy(buf, cache->media->base + off, len);
+		return 0;
+	}
+	if (extent->geom == 0)
+		return pc_media_load_crc(cache->media, off, buf, len) == extent->crc ? 0 : PCACHE_E_POISONED;
+	ok = pc_media_load_crc(cache->media, off - head, chunk, head + len + tail) == extent->crc;
+	if (ok)
+		memcpy(buf, chunk + head, len);
+	return ok ? 0 : PCACHE_E_POISONED;
+}
+
+static int copy_extent(struct pcache *cache, const struct pc_extent *extent, void *buf)
+{
+	switch (extent->flags & PC_EXT_TYPE_MASK) {
+	case PC_EXT_DATA:
+		return pc_core_load(cache, extent, buf);
+	case PC_EXT_ZERO:
+		memset(buf, 0, (size_t)extent->len_blk << cache->block_shift);
+		return 0;
+	default:
+		return PCACHE_E_POISONED;
+	}
+}
+
+static bool is_data(const struct pc_extent *extent)
+{
+	return (extent->flags & PC_EXT_TYPE_MASK) == PC_EXT_DATA;
+}
+
+/* Pins the segments of the first extents of plan that follow each other without a gap from vol_blk. Returns how many. */
+static uint32_t pin_run_locked(struct pcache *cache, const struct pc_extent *plan, uint32_t plan_nr, uint64_t vol_blk)
+{
+	uint32_t nr = 0;
+
+	for (; nr < plan_nr && plan[nr].vol_blk == vol_blk; nr++) {
+		vol_blk += plan[nr].len_blk;
+		if (is_data(&plan[nr])) {
+			struct pc_seg *seg = &cache->map.segs[plan[nr].seg_id];
+
+			pc_seg_pin(seg);
+			if (!atomic_load_explicit(&seg->touched, memory_order_relaxed))
+				atomic_store_explicit(&seg->touched, 1, memory_order_relaxed);
+		}
+	}
+	return nr;
+}
+
+/* Drops the clean extents that still are what the plan says, so that the next try comes from the backing. */
+static enum pc_walk drop_if_same(void *ctx, struct pc_extent *extent)
+{
+	const struct pc_extent *bad = ctx;
+
+	if (extent->pos == bad->pos && extent->seg_id == bad->seg_id && is_data(extent) && !(extent->flags & PC_EXT_DIRTY))
+		return PC_WALK_DROP;
+	return PC_WALK_KEEP;
+}
+
+struct drop_ctx {
+	struct pc_extent bad;
+	struct pcache *cache;
+};
+
+static enum pc_walk drop_and_unref(void *ctx, struct pc_extent *extent)
+{
+	struct drop_ctx *drop = ctx;
+	enum pc_walk walk = drop_if_same(&drop->bad, extent);
+
+	if (walk == PC_WALK_DROP)
+		pc_segmap_unref(&drop->cache->map, &drop->cache->map.segs[extent->seg_id], extent->len_blk);
+	return walk;
+}
+
+/* A CRC mismatch: clean data is fetched again (0: try again), dirty data is lost. */
+static int bad_extent(struct pcache *cache, const struct pc_extent *extent)
+{
+	uint64_t mask = pc_index_mask(cache->index, extent->vol_blk, extent->len_blk);
+	struct drop_ctx drop = { .bad = *extent, .cache = cache };
+
+	if (!is_data(extent))
+		return PCACHE_E_POISONED;
+	atomic_fetch_add_explicit(&cache->stats.crc_errors, 1, memory_order_relaxed);
+	if (extent->flags & PC_EXT_DIRTY)
+		return PCACHE_E_POISONED;
+	pc_index_lock(cache->index, mask);
+	pc_index_walk_range_locked(cache->index, extent->vol_blk, extent->len_blk, drop_and_unref, &drop);
+	pc_index_unlock(cache->index, mask);
+	return 0;
+}
+
+/* Copies a pinned run, and unpins it. *out_blk: blocks copied; less than the run if an extent was bad and dropped. */
+static int copy_run(struct pcache *cache, const struct pc_extent *plan, uint32_t run_nr, uint8_t *buf, uint64_t *out_blk)
+{
+	const struct pc_extent *bad = NULL;
+	int rc = 0;
+
+	*out_blk = 0;
+	for (uint32_t i = 0; i < run_nr; i++) {
+		if (!bad && copy_extent(cache, &plan[i], buf) == 0) {
+			buf += (size_t)plan[i].len_blk << cache->block_shift;
+			*out_blk += plan[i].len_blk;
+		} else if (!bad) {
+			bad = &plan[i];
+		}
+		if (is_data(&plan[i]))
+			pc_seg_unpin(&cache->map.segs[plan[i].seg_id]);
+	}
+	if (bad)
+		rc = bad_extent(cache, bad);
+	return rc;
+}
+
+int pc_core_read(struct pcache *cache, void *buf, uint64_t off, uint64_t len, uint32_t flags)
+{
+	uint64_t blk = off >> cache->block_shift, end_blk = (off + len) >> cache->block_shift;
+	struct pc_extent plan[PLAN_MAX];
+	uint8_t *to = buf;
+	bool counted = false;
+	int rc = 0;
+
+	while (blk < end_blk && !rc) {
+		uint64_t part_end = PC_MIN(end_blk, pc_index_stripe_end(cache->index, blk)), done_blk;
+		uint64_t mask = pc_index_mask(cache->index, blk, part_end - blk);
+		struct pc_shard_stats *stats = &cache->stats.shard[__builtin_ctzll(mask)];
+		uint32_t plan_nr, run_nr;
+
+		pc_index_lock(cache->index, mask);
+		plan_nr = pc_index_lookup_locked(cache->index, blk, part_end - blk, plan, PLAN_MAX);
+		if (!counted) {
+			count(&stats->read_ops, 1);
+			count(&stats->read_bytes, len);
+			counted = true;
+		}
+		if (plan_nr == 0 || plan[0].vol_blk != blk) {
+			done_blk = (plan_nr ? plan[0].vol_blk : part_end) - blk;
+			done_blk = PC_MIN(done_blk, cache->atomic_max_bytes >> cache->block_shift);
+			done_blk = PC_MIN(done_blk, (UINT64_C(1) << 20) >> cache->block_shift);
+			count(&stats->miss_bytes, done_blk << cache->block_shift);
+			rc = pc_core_miss(cache, mask, to, blk, done_blk, flags);
+		} else {
+			run_nr = pin_run_locked(cache, plan, plan_nr, blk);
+			count(&stats->hit_bytes, (plan[run_nr - 1].vol_blk + plan[run_nr - 1].len_blk - blk) << cache->block_shift);
+			pc_index_unlock(cache->index, mask);
+			rc = copy_run(cache, plan, run_nr, to, &done_blk);
+		}
+		blk += done_blk;
+		to += done_blk << cache->block_shift;
+	}
+	return rc;
+}

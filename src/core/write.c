@@ -1,0 +1,546 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Write, zero, fill: everything that appends new keys.
+ *
+ *     room       alloc/head       may wait for space; nothing is locked
+ *     lock       index            all shards of the request, ascending
+ *     position   log              may wait for space after unlocking; the room is kept
+ *     copy       media            data, with the CRC of the bytes that are stored
+ *     slots      media            the kset
+ *     fence      media            commits both
+ *     insert     index            older extents give way
+ *     unlock
+ *
+ * A request is one kset, so it is all or nothing. From the position to the insert the shards stay locked, so log order and index order agree. If a crash comes before the
+ * fence, replay finds a slot or a data CRC wrong and the write never happened. Without data CRCs, or with commit_guard=fence, the data is committed before its slots.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/append.h"
+#include "core/cache.h"
+#include "pcache/errors.h"
+
+#define INLINE_KEYS 4u
+#define INLINE_CELLS 16u
+
+/* A key of the request and where its bytes come from. */
+struct wkey {
+	struct pc_key key;
+	const uint8_t *src;
+	uint32_t cell_idx;
+	uint32_t chunk_nr; /* 0 without data CRCs, and for keys without data */
+};
+
+struct op {
+	struct pcache *cache;
+	const struct pcache_range *ranges;
+	uint32_t range_nr;
+	uint32_t flags; /* PCACHE_* flags of the caller */
+	uint32_t total_blk; /* data to place */
+	uint64_t mask; /* shards */
+	uint32_t reserve_nr; /* index insertions per shard */
+	const struct pc_extent *only_if; /* append only while this extent is unchanged; NULL: always */
+	struct pc_space_ticket ticket; /* place in the queue for space */
+	struct pc_piece pieces[PC_PIECES_MAX];
+	uint32_t piece_nr;
+	bool took_segs;
+	uint8_t ext_flags; /* PC_EXT_DIRTY, or 0 for fills */
+	uint8_t key_flags;
+	struct wkey *keys;
+	uint32_t key_nr;
+	struct pc_kbuf kbuf;
+	void *heap; /* keys and cells, if they do not fit inside */
+	struct wkey inline_keys[INLINE_KEYS];
+	_Alignas(64) uint8_t inline_cells[INLINE_CELLS * PC_CELL_BYTES];
+};
+
+/* ---- construction ---------------------------------------------------------------------------------------------------- */
+
+/* Memory for the most keys and cells that the request can need. */
+static int op_alloc_scratch(struct op *op)
+{
+	uint32_t key_max = op->range_nr + (op->total_blk ? PC_PIECES_MAX : 0);
+	uint32_t chunk_max = op->total_blk / op->cache->chunk_blk + key_max;
+	uint64_t cell_max;
+	size_t key_bytes;
+
+	op->kbuf.cell_nr = 1;
+	if (op->range_nr <= 2 && op->total_blk <= 4 * op->cache->chunk_blk) {
+		/* Two ranges of at most four chunks, cut once by the end of a segment: three keys, each with at most one cell of CRCs. */
+		op->keys = op->inline_keys;
+		op->kbuf.cells = op->inline_cells;
+		op->kbuf.cell_max = INLINE_CELLS;
+		memset(op->inline_cells, 0, sizeof(op->inline_cells));
+		if (op->cache->map.segment_blk >= 4 * op->cache->chunk_blk)
+			return 0;
+	}
+	cell_max = 1 + (uint64_t)key_max * 2 + chunk_max / PC_CRCS_PER_CELL;
+	cell_max = PC_MIN(cell_max, (uint64_t)op->cache->log.kset_slots_max * 2);
+	cell_max = PC_ROUND_UP(cell_max, 2u);
+	key_bytes = PC_ROUND_UP(key_max * sizeof(*op->keys), (size_t)64);
+	op->heap = aligned_alloc(64, key_bytes + cell_max * PC_CELL_BYTES);
+	if (!op->heap)
+		return -ENOMEM;
+	op->keys = op->heap;
+	op->kbuf.cells = (uint8_t *)op->heap + key_bytes;
+	op->kbuf.cell_max = (uint32_t)cell_max;
+	memset(op->kbuf.cells, 0, cell_max * PC_CELL_BYTES);
+	return 0;
+}
+
+static int op_add_key(struct op *op, const struct pc_key *key, const uint8_t *src)
+{
+	struct wkey *wkey = &op->keys[op->key_nr];
+	uint32_t chunk_nr = 0;
+
+	if (src && op->cache->data_crc)
+		chunk_nr = PC_DIV_UP(key->len_blk, op->cache->chunk_blk);
+	if (op->kbuf.cell_nr + 1 + PC_DIV_UP(chunk_nr, PC_CRCS_PER_CELL) > op->kbuf.cell_max)
+		return PCACHE_E_TOO_BIG;
+	*wkey = (struct wkey){ .key = *key, .src = src, .chunk_nr = chunk_nr, .cell_idx = pc_kbuf_add(&op->kbuf, chunk_nr) };
+	op->key_nr++;
+	return 0;
+}
+
+/* Cuts the ranges by the pieces of the allocation. */
+static int op_build_data_keys(struct op *op)
+{
+	struct pcache *cache = op->cache;
+	uint32_t piece_idx = 0, used_blk = 0;
+	int rc = 0;
+
+	for (uint32_t i = 0; i < op->range_nr; i++) {
+		const uint8_t *src = op->ranges[i].buf;
+		uint64_t blk = op->ranges[i].off >> cache->block_shift;
+		uint64_t left_blk = op->ranges[i].len >> cache->block_shift;
+
+		while (left_blk && !rc) {
+			const struct pc_piece *piece = &op->pieces[piece_idx];
+			uint32_t part_blk = (uint32_t)PC_MIN(left_blk, (uint64_t)(piece->len_blk - used_blk));
+			struct pc_key key = {
+				.vol_blk = blk,
+				.gen = piece->gen,
+				.seg_id = piece->seg_id,
+				.seg_blk = (uint16_t)(piece->seg_blk + used_blk),
+				.len_blk = part_blk,
+				.flags = PC_KEY_DATA | op->key_flags,
+			};
+			/* Chunks are counted from the start of the key; the last may be short, and then ends with it. */
+			rc = op_add_key(op, &key, src);
+			src += (size_t)part_blk << cache->block_shift;
+			blk += part_blk;
+			left_blk -= part_blk;
+			used_blk += part_blk;
+			if (used_blk == piece->len_blk) {
+				piece_idx++;
+				used_blk = 0;
+			}
+		}
+	}
+	return rc;
+}
+
+static void op_plan_index(struct op *op)
+{
+	for (uint32_t i = 0; i < op->range_nr; i++) {
+		uint64_t blk = op->ranges[i].off >> op->cache->block_shift;
+		uint64_t len_blk = op->ranges[i].len >> op->cache->block_shift;
+
+		if (!len_blk)
+			continue;
+		op->mask |= pc_index_mask(op->cache->index, blk, len_blk);
+		op->reserve_nr += pc_apply_piece_nr(op->cache, blk, len_blk);
+	}
+}
+
+/* ---- commit ---------------------------------------------------------------------------------------------------------- */
+
+static uint64_t data_off(const struct pcache *cache, const struct pc_key *key)
+{
+	return pc_geo_segment_off(&cache->layout.super, key->seg_id) + ((uint64_t)key->seg_blk << cache->block_shift);
+}
+
+/* Copies the bytes of one key; the CRCs go into the kset. */
+static void copy_key_data(struct op *op, const struct wkey *wkey)
+{
+	struct pcache *cache = op->cache;
+	uint64_t off = data_off(cache, &wkey->key);
+	size_t left = (size_t)wkey->key.len_blk << cache->block_shift;
+	const uint8_t *src = wkey->src;
+	struct pcm_le32 *crcs;
+
+	if (!wkey->chunk_nr) {
+		pc_media_copy(cache->media, off, src, left);
+		return;
+	}
+	crcs = pc_kbuf_crcs(&op->kbuf, wkey->cell_idx, wkey->chunk_nr);
+	for (uint32_t i = 0; i < wkey->chunk_nr; i++) {
+		size_t len = PC_MIN(left, (size_t)PC_CHUNK_BYTES);
+
+		crcs[i] = pc_le32(pc_media_copy_crc(cache->media, off, src, len));
+		off += len;
+		src += len;
+		left -= len;
+	}
+}
+
+/* Data and keys to the media. The position is reserved. 0 or -errno of a sync. */
+static int op_store(struct op *op, uint64_t pos)
+{
+	struct pcache *cache = op->cache;
+	uint32_t idx = (uint32_t)__builtin_ctzll(op->mask);
+	bool has_data = false;
+
+	for (uint32_t i = 0; i < op->key_nr; i++) {
+		struct wkey *wkey = &op->keys[i];
+
+		if (wkey->src) {
+			copy_key_data(op, wkey);
+			has_data = true;
+		}
+		pc_kbuf_put_key(&op->kbuf, wkey->cell_idx, &wkey->key, wkey->chunk_nr);
+	}
+	if (has_data && cache->guard_fence) {
+		/* Order: data before the slots that point to it, because no CRC tells later whether it got there. */
+		int rc = pc_media_commit(cache->media);
+
+		if (rc)
+			return rc;
+	}
+	pc_append_commit(cache, idx, pos, &op->kbuf);
+	if (cache->commit_write && op->ext_flags) {
+		bool synced;
+
+		/* Order: page granularity: the sync before the index insert, which makes the write visible. Elsewhere the fence has done it. */
+		return pc_log_sync_upto(&cache->log, pos + pc_kbuf_slot_nr(&op->kbuf), &synced);
+	}
+	return 0;
+}
+
+static void op_insert_locked(struct op *op, uint64_t pos)
+{
+	struct pcache *cache = op->cache;
+	struct pc_apply apply = { .cache = cache, .pos = pos };
+
+	/* Read after the position was reserved: a flush announces itself before it takes its own position. */
+	apply.epoch_pos = atomic_load_explicit(&cache->log.epoch_pos, memory_order_acquire);
+	for (uint32_t i = 0; i < op->key_nr; i++) {
+		struct wkey *wkey = &op->keys[i];
+		const struct pcm_le32 *crcs = NULL;
+
+		if (wkey->chunk_nr)
+			crcs = pc_kbuf_crcs(&op->kbuf, wkey->cell_idx, wkey->chunk_nr);
+		pc_apply_key_locked(&apply, &wkey->key, crcs, op->ext_flags);
+	}
+}
+
+static void count(_Atomic uint64_t *counter, uint64_t add)
+{
+	/* One writer at a time, under the shard lock: no locked instruction is needed. */
+	atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + add, memory_order_relaxed);
+}
+
+static void op_count_locked(const struct op *op)
+{
+	struct pc_shard_stats *stats = &op->cache->stats.shard[__builtin_ctzll(op->mask)];
+
+	if (!op->ext_flags)
+		return;
+	count(&stats->write_ops, 1);
+	if (op->total_blk)
+		count(&stats->write_bytes, (uint64_t)op->total_blk << op->cache->block_shift);
+	else
+		count(&stats->discard_bytes, op->ranges[0].len);
+}
+
+static bool extent_unchanged_locked(struct pcache *cache, const struct pc_extent *extent)
+{
+	struct pc_extent now;
+
+	return pc_index_lookup_locked(cache->index, extent->vol_blk, extent->len_blk, &now, 1) == 1 && now.pos == extent->pos &&
+	       now.vol_blk == extent->vol_blk && now.len_blk == extent->len_blk;
+}
+
+/* Locks, reserves, stores, inserts, unlocks. PCACHE_E_FULL: no position; nothing is locked and nothing has changed. */
+static int op_commit_once(struct op *op, enum pc_log_user user)
+{
+	struct pcache *cache = op->cache;
+	uint32_t idx = (uint32_t)__builtin_ctzll(op->mask);
+	uint64_t pos;
+	int rc;
+
+	pc_index_lock(cache->index, op->mask);
+	if (op->only_if && !extent_unchanged_locked(cache, op->only_if))
+		rc = -ECANCELED;
+	else
+		rc = pc_index_reserve_locked(cache->index, op->mask, op->reserve_nr);
+	if (!rc)
+		rc = pc_log_reserve(&cache->log, idx, pc_kbuf_slot_nr(&op->kbuf), user, &pos);
+	if (!rc) {
+		rc = op_store(op, pos);
+		if (rc)
+			rc = pc_core_failstop(cache, rc);
+		else
+			op_insert_locked(op, pos);
+		op_count_locked(op);
+	}
+	pc_index_unlock(cache->index, op->mask);
+	return rc;
+}
+
+static int op_alloc_room(struct op *op)
+{
+	struct pcache *cache = op->cache;
+	uint32_t seg_nr = PC_DIV_UP(op->total_blk, cache->map.segment_blk) + 1;
+
+	for (;;) {
+		uint32_t leave_nr = pc_space_may_take(cache, &op->ticket) ? 0 : cache->map.segment_nr;
+		int rc = pc_heads_alloc(&cache->heads, op->total_blk, leave_nr, op->pieces, &op->piece_nr, &op->took_segs);
+
+		if (rc == 0)
+			return 0;
+		if (rc != PCACHE_E_FULL)
+			return rc == PCACHE_E_TOO_BIG ? rc : pc_core_failstop(cache, rc);
+		rc = pc_space_wait(cache, &op->ticket, seg_nr, false, op->flags);
+		if (rc)
+			return rc;
+	}
+}
+
+static int op_commit(struct op *op)
+{
+	struct pcache *cache = op->cache;
+
+	for (;;) {
+		int rc = op_commit_once(op, PC_LOG_WRITER);
+
+		if (rc != PCACHE_E_FULL)
+			return rc;
+		rc = pc_log_extend(&cache->log, false);
+		if (rc && rc != PCACHE_E_FULL)
+			return pc_core_failstop(cache, rc);
+		if (rc == PCACHE_E_FULL)
+			rc = pc_space_wait(cache, &op->ticket, 0, true, op->flags);
+		if (rc)
+			return rc;
+	}
+}
+
+/* After a request: wake those who should know, make it durable where asked. Nothing is locked. */
+static int op_finish(struct op *op)
+{
+	struct pcache *cache = op->cache;
+	bool synced;
+	int rc = 0;
+
+	if (op->flags & PCACHE_DURABLE) {
+		/* Order: the sync before a durable write returns; does nothing where the fence has done it. */
+		rc = pc_log_sync_upto(&cache->log, atomic_load(&cache->log.head), &synced);
+		if (rc)
+			rc = pc_core_failstop(cache, rc);
+		else if (synced)
+			atomic_fetch_add_explicit(&cache->heads.sync_nr, 1, memory_order_acq_rel);
+	}
+	if (op->took_segs)
+		pc_core_mark(cache);
+	if (atomic_load_explicit(&cache->signal.writeback_idle, memory_order_seq_cst))
+		pc_signal_work(cache, PC_WORK_WRITEBACK);
+	if ((op->took_segs && pc_space_pressure(cache)) || pc_log_short(&cache->log))
+		pc_signal_work(cache, PC_WORK_SPACE);
+	return rc;
+}
+
+static int op_run(struct op *op)
+{
+	struct pcache *cache = op->cache;
+	int rc = op_alloc_scratch(op);
+
+	if (rc)
+		return rc;
+	rc = op_alloc_room(op);
+	if (!rc)
+		rc = op_build_data_keys(op);
+	if (!rc) {
+		op_plan_index(op);
+		op->reserve_nr += op->piece_nr; /* each cut by a segment's end makes one more extent */
+		rc = op_commit(op);
+	}
+	if (rc)
+		pc_heads_unalloc(&cache->heads, op->pieces, op->piece_nr);
+	else
+		rc = op_finish(op);
+	pc_space_leave(cache, &op->ticket);
+	free(op->heap);
+	return rc;
+}
+
+/* One atomic request. */
+static int write_atomic(struct pcache *cache, const struct pcache_range *ranges, uint32_t range_nr, uint64_t len, uint32_t flags)
+{
+	struct op op;
+
+	/* Not the whole struct: the inline cells are zeroed only if they are used. */
+	memset(&op, 0, offsetof(struct op, pieces));
+	op.piece_nr = 0;
+	op.took_segs = false;
+	op.key_flags = 0;
+	op.key_nr = 0;
+	op.heap = NULL;
+	op.kbuf = (struct pc_kbuf){ 0 };
+	op.cache = cache;
+	op.ranges = ranges;
+	op.range_nr = range_nr;
+	op.flags = flags;
+	op.total_blk = (uint32_t)(len >> cache->block_shift);
+	op.ext_flags = PC_EXT_DIRTY;
+	return op_run(&op);
+}
+
+static int stopped(struct pcache *cache)
+{
+	if (cache->read_only)
+		return PCACHE_E_READ_ONLY;
+	return atomic_load_explicit(&cache->failstop, memory_order_relaxed) ? PCACHE_E_FAILSTOP : 0;
+}
+
+int pc_core_write(struct pcache *cache, const struct pcache_range *ranges, uint32_t range_nr, uint32_t flags)
+{
+	struct pcache_range part;
+	uint64_t total = 0;
+	int rc = stopped(cache);
+
+	for (uint32_t i = 0; i < range_nr; i++)
+		total += ranges[i].len;
+	if (rc || total == 0)
+		return rc;
+	if (total <= cache->atomic_max_bytes)
+		return write_atomic(cache, ranges, range_nr, total, flags);
+	if (range_nr > 1)
+		return PCACHE_E_TOO_BIG;
+	part = ranges[0];
+	for (uint64_t done = 0; done < total && !rc; done += part.len) {
+		part.buf = (const uint8_t *)ranges[0].buf + done;
+		part.off = ranges[0].off + done;
+		part.len = PC_MIN(total - done, cache->atomic_max_bytes);
+		rc = write_atomic(cache, &part, 1, part.len, flags);
+	}
+	return rc;
+}
+
+/* ---- keys without data of their own --------------------------------------------------------------------------------------- */
+
+/* Appends one kset of keys that need no copy, over range. */
+static int append_bare(struct pcache *cache, struct pcache_range *range, const struct pc_key *key, uint32_t flags,
+		       const struct pc_extent *only_if)
+{
+	struct op op;
+	int rc;
+
+	memset(&op, 0, sizeof(op));
+	op.cache = cache;
+	op.ranges = range;
+	op.range_nr = 1;
+	op.flags = flags;
+	op.only_if = only_if;
+	op.ext_flags = PC_EXT_DIRTY;
+	rc = op_alloc_scratch(&op);
+	if (rc)
+		return rc;
+	rc = op_add_key(&op, key, NULL);
+	op_plan_index(&op);
+	if (!rc)
+		rc = only_if ? op_commit_once(&op, PC_LOG_CLEANING) : op_commit(&op);
+	if (!rc)
+		rc = op_finish(&op);
+	pc_space_leave(cache, &op.ticket);
+	free(op.heap);
+	return rc;
+}
+
+int pc_core_zero(struct pcache *cache, uint64_t off, uint64_t len, bool discard, uint32_t flags)
+{
+	uint64_t stripe_bytes = pc_index_stripe_end(cache->index, 0) << cache->block_shift;
+	uint64_t part_max = stripe_bytes * pc_index_shard_nr(cache->index);
+	int rc = stopped(cache);
+
+	for (uint64_t done = 0; done < len && !rc;) {
+		struct pcache_range range = { .off = off + done, .len = PC_MIN(len - done, part_max) };
+		struct pc_key key = {
+			.vol_blk = range.off >> cache->block_shift,
+			.len_blk = (uint32_t)(range.len >> cache->block_shift),
+			.flags = (uint8_t)(PC_KEY_ZERO | (discard ? PC_KEY_DISCARD : 0u)),
+		};
+
+		rc = append_bare(cache, &range, &key, flags, NULL);
+		done += range.len;
+	}
+	return rc;
+}
+
+int pc_core_poison(struct pcache *cache, const struct pc_extent *extent)
+{
+	struct pcache_range range = { .off = extent->vol_blk << cache->block_shift, .len = (uint64_t)extent->len_blk << cache->block_shift };
+	struct pc_key key = { .vol_blk = extent->vol_blk, .len_blk = extent->len_blk, .flags = PC_KEY_POISON };
+	int rc;
+
+	/* An overwrite cures, so the check that the extent is still there and the append are one step under the shard locks. */
+	rc = append_bare(cache, &range, &key, 0, extent);
+	return rc == -ECANCELED ? 0 : rc;
+}
+
+/* ---- fill ------------------------------------------------------------------------------------------------------------------- */
+
+/* The part of a fill under the shard lock: 0 if the data was kept. */
+static int fill_commit(struct op *op, struct pc_fill *fill)
+{
+	struct pcache *cache = op->cache;
+	uint64_t pos;
+	int rc;
+
+	if (fill->cancelled)
+		return -ECANCELED;
+	rc = pc_index_reserve_locked(cache->index, op->mask, op->reserve_nr);
+	if (!rc)
+		rc = pc_log_reserve(&cache->log, (uint32_t)__builtin_ctzll(op->mask), pc_kbuf_slot_nr(&op->kbuf), PC_LOG_WRITER, &pos);
+	if (rc)
+		return rc;
+	rc = op_store(op, pos);
+	if (rc)
+		return pc_core_failstop(cache, rc);
+	op_insert_locked(op, pos);
+	return 0;
+}
+
+void pc_core_fill(struct pcache *cache, struct pc_fill *fill, const void *buf)
+{
+	struct pcache_range range = { .buf = buf, .off = fill->vol_blk << cache->block_shift, .len = fill->len_blk << cache->block_shift };
+	struct op op;
+	int rc = stopped(cache);
+
+	memset(&op, 0, sizeof(op));
+	op.cache = cache;
+	op.ranges = &range;
+	op.range_nr = 1;
+	op.total_blk = (uint32_t)fill->len_blk;
+	op.key_flags = PC_KEY_CLEAN;
+	op_plan_index(&op);
+	if (!rc)
+		rc = op_alloc_scratch(&op);
+	if (!rc)
+		rc = pc_heads_alloc(&cache->heads, op.total_blk, cache->fill_leave_segs, op.pieces, &op.piece_nr, &op.took_segs);
+	if (!rc)
+		rc = op_build_data_keys(&op);
+	op.reserve_nr += op.piece_nr;
+	pc_index_lock(cache->index, op.mask);
+	if (!rc)
+		rc = fill_commit(&op, fill);
+	pc_index_fill_unlist_locked(cache->index, fill);
+	pc_index_unlock(cache->index, op.mask);
+	if (rc)
+		pc_heads_unalloc(&cache->heads, op.pieces, op.piece_nr);
+	if (op.took_segs && pc_space_pressure(cache))
+		pc_signal_work(cache, PC_WORK_SPACE);
+	free(op.heap);
+}

@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Reservation of positions, the chain of LOG segments, and what is durable.
+ *
+ * The head moves by compare-and-swap. A reservation that does not fit the rest of a segment first moves the head to the next segment and owns
+ * the skipped slots: it stores a void kset over them, which the same fence commits as its own kset; its published lower bound covers both.
+ *
+ * Only a bounded window may be outstanding: who leaves a segment waits until nothing is in flight in the segments before it. The others are between
+ * their position and their fence and take no lock, so this wait is short and cannot deadlock.
+ *
+ * Locks: lock (rank LOG) for the chain; sync_lock for syncs at page granularity.
+ */
+#include "log/log.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "pcache/errors.h"
+
+#define KSET_BYTES_MAX (4u << 20)
+
+int pc_log_init(struct pc_log *log, struct pc_layout *layout, struct pc_segmap *map, uint64_t (*nonce)(void *), void *nonce_user)
+{
+	bool page = layout->media->granularity == PC_GRAN_PAGE;
+	int rc;
+
+	memset(log, 0, sizeof(*log));
+	log->media = layout->media;
+	log->layout = layout;
+	log->map = map;
+	log->nonce = nonce;
+	log->nonce_user = nonce_user;
+	log->slots_per_seg = pc_geo_slots_per_segment(&layout->super);
+	log->slots_shift = (uint32_t)__builtin_ctz(log->slots_per_seg);
+	log->kset_slots_max = PC_MIN(log->slots_per_seg, KSET_BYTES_MAX / PC_SLOT_BYTES);
+	log->flush_reserve_slots = page ? PC_MIN(2 * PC_PAGE_BYTES / PC_SLOT_BYTES, log->slots_per_seg / 2) : 8;
+	log->max_segs = PC_MAX(4u, layout->super.segment_nr / 4);
+	log->ring_nr = layout->super.segment_nr;
+	for (uint32_t i = 0; i < PC_INFLIGHT_NR; i++)
+		atomic_init(&log->inflight[i].low_pos, PC_POS_IDLE);
+	log->ring = calloc(log->ring_nr, sizeof(*log->ring));
+	if (!log->ring)
+		return -ENOMEM;
+	rc = pc_mutex_init(&log->lock, PC_RANK_LOG, 0);
+	if (rc)
+		goto undo_ring;
+	rc = pc_mutex_init(&log->sync_lock, PC_RANK_SYNC, 0);
+	if (rc)
+		goto undo_lock;
+	return 0;
+undo_lock:
+	pc_mutex_fini(&log->lock);
+undo_ring:
+	free(log->ring);
+	log->ring = NULL;
+	return rc;
+}
+
+void pc_log_fini(struct pc_log *log)
+{
+	if (!log->ring)
+		return;
+	pc_mutex_fini(&log->sync_lock);
+	pc_mutex_fini(&log->lock);
+	free(log->ring);
+	log->ring = NULL;
+}
+
+void pc_log_set_seg(struct pc_log *log, uint64_t ordinal, uint32_t seg_id, uint64_t nonce)
+{
+	log->ring[ordinal % log->ring_nr] = (struct pc_log_seg){ .nonce = nonce, .seg_id = seg_id };
+}
+
+void pc_log_set_cap_end(struct pc_log *log, uint64_t cap_end)
+{
+	atomic_store_explicit(&log->cap_end, cap_end, memory_order_release);
+	atomic_store_explicit(&log->writer_limit, cap_end - log->slots_per_seg, memory_order_release);
+}
+
+uint64_t pc_log_media_off(const struct pc_log *log, uint64_t pos)
+{
+	uint64_t slot = pos & (log->slots_per_seg - 1);
+
+	return pc_geo_segment_off(&log->layout->super, pc_log_seg(log, pos)->seg_id) + slot * PC_SLOT_BYTES;
+}
+
+/* ---- reservation ------------------------------------------------------------------------------------------------ */
+
+static uint64_t limit_of(struct pc_log *log, enum pc_log_user user)
+{
+	if (user == PC_LOG_WRITER)
+		return atomic_load_explicit(&log->writer_limit, memory_order_acquire);
+	return atomic_load_explicit(&log->cap_end, memory_order_acquire) - (user == PC_LOG_CLEANING ? log->flush_reserve_slots : 0);
+}
+
+/* Waits until nothing is in flight below the segment before that of pos, so that the torn end of the log stays bounded. */
+static void await_window(struct pc_log *log, uint32_t idx, uint64_t pos)
+{
+	uint64_t seg_start = pc_log_seg_start(log, pos);
+	uint64_t floor_pos = seg_start - PC_MIN(seg_start, log->slots_per_seg);
+
+	while (pc_log_low(log, idx) < floor_pos)
+		sched_yield();
+}
+
+/* Fills the rest of the segment behind pos with a void kset and moves the head past it. False if another was faster. */
+static bool pad_segment(struct pc_log *log, uint64_t pos, uint64_t next_seg_pos)
+{
+	_Alignas(64) uint8_t slot[PC_SLOT_BYTES];
+
+	if (!atomic_compare_exchange_strong_explicit(&log->head, &pos, next_seg_pos, memory_order_acq_rel, memory_order_acquire))
+		return false;
+	pc_kset_encode_void(slot, pos, pc_log_seg(log, pos)->nonce, (uint32_t)(next_seg_pos - pos));
+	pc_media_copy(log->media, pc_log_media_off(log, pos), slot, sizeof(slot));
+	return true;
+}
+
+static int reserve_full(struct pc_log *log, uint32_t idx, bool padded)
+{
+	if (padded) {
+		/* Order: the pad before its position counts as durable (the slot goes idle). Page granularity: the next sync covers it. */
+		pc_media_fence(log->media);
+	}
+	pc_log_done(log, idx);
+	return PCACHE_E_FULL;
+}
+
+int pc_log_reserve(struct pc_log *log, uint32_t idx, uint32_t slot_nr, enum pc_log_user user, uint64_t *out_pos)
+{
+	uint64_t pos = atomic_load_explicit(&log->head, memory_order_acquire);
+	bool padded = false;
+
+	/* Order of memory: this store is released by the compare-and-swap below, so who sees the head beyond pos sees it too. */
+	atomic_store_explicit(&log->inflight[idx].low_pos, pos, memory_order_relaxed);
+	for (;;) {
+		uint64_t next_seg_pos = pc_log_seg_start(log, pos) + log->slots_per_seg;
+
+		if (pos + slot_nr <= next_seg_pos) {
+			if (pos + slot_nr > limit_of(log, user))
+				return reserve_full(log, idx, padded);
+			if (atomic_compare_exchange_weak_explicit(&log->head, &pos, pos + slot_nr, memory_order_seq_cst,
+								  memory_order_acquire)) {
+				*out_pos = pos;
+				return 0;
+			}
+			continue;
+		}
+		if (next_seg_pos + slot_nr > limit_of(log, user))
+			return reserve_full(log, idx, padded);
+		await_window(log, idx, pos);
+		padded |= pad_segment(log, pos, next_seg_pos);
+		pos = atomic_load_explicit(&log->head, memory_order_acquire);
+	}
+}
+
+void pc_log_store(struct pc_log *log, uint64_t pos, const void *kset, uint32_t slot_nr)
+{
+	pc_media_copy(log->media, pc_log_media_off(log, pos), kset, (size_t)slot_nr * PC_SLOT_BYTES);
+}
+
+/* ---- what is durable ------------------------------------------------------------------------------------------------ */
+
+uint64_t pc_log_low(struct pc_log *log, uint32_t except)
+{
+	uint64_t low = atomic_load_explicit(&log->head, memory_order_acquire);
+
+	for (uint32_t i = 0; i < PC_INFLIGHT_NR; i++) {
+		uint64_t pos;
+
+		if (i == except)
+			continue;
+		pos = atomic_load_explicit(&log->inflight[i].low_pos, memory_order_acquire);
+		low = PC_MIN(low, pos);
+	}
+	return low;
+}
+
+uint64_t pc_log_durable_pos(struct pc_log *log)
+{
+	if (log->media->granularity == PC_GRAN_PAGE)
+		return atomic_load_explicit(&log->synced_pos, memory_order_acquire);
+	return pc_log_low(log, PC_INFLIGHT_NR);
+}
+
+int pc_log_sync_upto(struct pc_log *log, uint64_t pos, bool *out_synced)
+{
+	uint64_t target;
+	int rc = 0;
+
+	*out_synced = false;
+	if (log->media->granularity != PC_GRAN_PAGE)
+		return 0;
+	pc_mutex_lock(&log->sync_lock);
+	if (atomic_load_explicit(&log->synced_pos, memory_order_acquire) < pos) {
+		target = pc_log_low(log, PC_INFLIGHT_NR);
+		/* Order: every store below target was made before its slot went idle, so this sync covers it. */
+		rc = pc_media_sync(log->media);
+		if (!rc)
+			pc_pos_raise(&log->synced_pos, target);
+		*out_synced = true;
+	}
+	pc_mutex_unlock(&log->sync_lock);
+	return rc;
+}
+
+/* ---- the chain ---------------------------------------------------------------------------------------------------------- */
+
+int pc_log_extend(struct pc_log *log, bool force)
+{
+	uint64_t cap_end, nonce;
+	uint32_t seg_id;
+	int rc = 0;
+
+	pc_mutex_lock(&log->lock);
+	cap_end = atomic_load_explicit(&log->cap_end, memory_order_relaxed);
+	if (!force && (cap_end - atomic_load_explicit(&log->tail, memory_order_relaxed)) >> log->slots_shift >= log->max_segs)
+		rc = PCACHE_E_FULL;
+	if (!rc) {
+		nonce = log->nonce(log->nonce_user);
+		rc = pc_segmap_take_log(log->map, pc_log_ordinal(log, cap_end), nonce, &seg_id);
+	}
+	if (!rc) {
+		pc_log_set_seg(log, pc_log_ordinal(log, cap_end), seg_id, nonce);
+		pc_log_set_cap_end(log, cap_end + log->slots_per_seg);
+	}
+	pc_mutex_unlock(&log->lock);
+	return rc;
+}
+
+int pc_log_drop_tail(struct pc_log *log)
+{
+	struct pc_layout *layout = log->layout;
+	struct pc_tail tail;
+	uint64_t old_tail;
+	uint32_t seg_id;
+	int rc;
+
+	pc_mutex_lock(&log->lock);
+	old_tail = atomic_load_explicit(&log->tail, memory_order_relaxed);
+	seg_id = pc_log_seg(log, old_tail)->seg_id;
+	pc_mutex_lock(&layout->lock);
+	tail = layout->tail;
+	tail.log_tail_pos = old_tail + log->slots_per_seg;
+	/* Order: the tail record (both copies) before the segment may be taken again. */
+	rc = pc_layout_store_tail_locked(layout, &tail);
+	pc_mutex_unlock(&layout->lock);
+	if (!rc) {
+		atomic_store_explicit(&log->tail, tail.log_tail_pos, memory_order_release);
+		pc_segmap_free_log(log->map, seg_id);
+	}
+	pc_mutex_unlock(&log->lock);
+	return rc;
+}
+
+bool pc_log_short(struct pc_log *log)
+{
+	uint64_t head = atomic_load_explicit(&log->head, memory_order_relaxed);
+	uint64_t limit = atomic_load_explicit(&log->writer_limit, memory_order_relaxed);
+
+	return head + log->slots_per_seg / 4 >= limit;
+}

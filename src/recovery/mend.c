@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Making true what an open shows. In this order, each step a choice that a crash leaves open again:
+ *
+ *   1  copies of records that are bad or old are rewritten from the good one, before any new record;
+ *   2  positions that hold nothing valid become void ksets, slots beyond the end that could pass for half a kset of this segment are zeroed;
+ *   3  everything accepted above the mark is flushed, for the process may have died with it in the CPU caches; then one commit;
+ *   4  the backing is flushed, for write-back may have died between a write and its flush;
+ *   5  the tail record says: durable up to the end, not cleanly closed;
+ *   6  the log gets its reserve, and a mark that ends the epoch.
+ *
+ * Only then is anything served or reused.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "base/plant.h"
+#include "pcache/errors.h"
+#include "recovery/recovery.h"
+
+static void store_void(struct pcache *cache, uint64_t pos, uint32_t slot_nr)
+{
+	_Alignas(64) uint8_t slot[PC_SLOT_BYTES];
+
+	pc_kset_encode_void(slot, pos, pc_log_seg(&cache->log, pos)->nonce, slot_nr);
+	pc_log_store(&cache->log, pos, slot, 1);
+}
+
+/* Slots behind the end whose header is partly of this segment's life: a later kset could complete them. */
+static int zero_torn_slots(struct pcache *cache, struct pc_log_reader *reader, uint64_t from_pos)
+{
+	static const uint8_t zeroes[PC_SLOT_BYTES];
+	uint64_t cap_end = atomic_load(&cache->log.cap_end);
+
+	pc_log_reader_reset(reader);
+	for (uint64_t pos = from_pos; pos < cap_end; pos++) {
+		const struct pcm_kset *header;
+		const void *buf;
+		struct pc_kset kset;
+
+		(void)pc_log_reader_at(reader, pos, cap_end, &kset, &buf);
+		header = buf;
+		if (!header || pc_get64(header->pos) == pos || pc_get64(header->nonce) == pc_log_seg(&cache->log, pos)->nonce)
+			pc_log_store(&cache->log, pos, zeroes, 1);
+	}
+	return 0;
+}
+
+static void flush_keys(struct pcache *cache, const void *buf, const struct pc_kset *kset)
+{
+	struct pc_key_cursor cursor;
+	struct pc_key key;
+	const struct pcm_le32 *crcs;
+
+	pc_key_first(buf, kset, &cache->layout.rules, &cursor);
+	while (pc_key_next(&cursor, &key, &crcs)) {
+		if ((key.flags & PC_KEY_TYPE_MASK) != PC_KEY_DATA)
+			continue;
+		pc_media_flush(cache->media,
+			       pc_geo_segment_off(&cache->layout.super, key.seg_id) + ((uint64_t)key.seg_blk << cache->block_shift),
+			       (uint64_t)key.len_blk << cache->block_shift);
+	}
+}
+
+/* Slots and data of everything accepted at or above the mark; at page granularity the sync does it. */
+static void flush_accepted(struct pcache *cache, struct pc_log_reader *reader, const struct pc_replay *replay)
+{
+	uint64_t pos = replay->mark_pos, cap_end = atomic_load(&cache->log.cap_end);
+
+	pc_log_reader_reset(reader);
+	while (pos < replay->end_pos) {
+		struct pc_kset kset;
+		const void *buf;
+
+		if (pc_log_reader_at(reader, pos, cap_end, &kset, &buf) != PC_VALID) {
+			pos++;
+			continue;
+		}
+		pc_media_flush(cache->media, pc_log_media_off(&cache->log, pos),
+			       (kset.type == PC_KSET_VOID ? 1 : (uint64_t)kset.slot_nr) * PC_SLOT_BYTES);
+		if (kset.type == PC_KSET_KEYS)
+			flush_keys(cache, buf, &kset);
+		pos += kset.slot_nr;
+	}
+}
+
+static int mend_log(struct pcache *cache, const struct pc_replay *replay, uint64_t head)
+{
+	struct pc_log_reader reader;
+	int rc = pc_log_reader_init(&reader, &cache->log);
+
+	if (rc)
+		return rc;
+	flush_accepted(cache, &reader, replay);
+	for (size_t i = 0; i < replay->voids.nr && !PC_PLANTED(PC_PLANT_NO_VOIDS_AT_OPEN); i++)
+		store_void(cache, replay->voids.runs[i].pos, replay->voids.runs[i].slot_nr);
+	if (head != replay->end_pos)
+		store_void(cache, replay->end_pos, (uint32_t)(head - replay->end_pos));
+	zero_torn_slots(cache, &reader, head);
+	pc_log_reader_fini(&reader);
+	/* Order: everything accepted, and the voids, before the tail record that calls them durable. */
+	return pc_media_commit(cache->media);
+}
+
+static int store_open_tail(struct pcache *cache, uint64_t head)
+{
+	struct pc_layout *layout = &cache->layout;
+	struct pc_tail tail;
+	int rc;
+
+	pc_mutex_lock(&layout->lock);
+	tail = layout->tail;
+	tail.flags = cache->strict ? 0 : PC_TAIL_FLAG_ORDERING_BATCH;
+	tail.gc_percent = cache->gc_percent;
+	tail.mark_pos = head;
+	rc = pc_layout_store_tail_locked(layout, &tail);
+	pc_mutex_unlock(&layout->lock);
+	return rc;
+}
+
+/* The segment of the head and one more, if there are free ones. */
+static int provide_reserve(struct pcache *cache, uint64_t head)
+{
+	int rc = 0;
+
+	while (!rc && atomic_load(&cache->log.cap_end) - pc_log_seg_start(&cache->log, head) < 2 * (uint64_t)cache->log.slots_per_seg)
+		rc = pc_log_extend(&cache->log, true);
+	return rc == PCACHE_E_FULL ? 0 : rc;
+}
+
+int pc_recovery_mend(struct pcache *cache, const struct pc_replay *replay)
+{
+	struct pc_log *log = &cache->log;
+	bool page = cache->media->granularity == PC_GRAN_PAGE;
+	uint64_t head = page ? PC_ROUND_UP(replay->end_pos, (uint64_t)(PC_PAGE_BYTES / PC_SLOT_BYTES)) : replay->end_pos;
+	int rc = 0;
+
+	cache->replica_repair_nr = cache->layout.repair_nr;
+	if (cache->layout.repair_nr) {
+		pc_msg(&cache->msg, PCACHE_LOG_WARN, "%u damaged or outdated metadata copies repaired", cache->layout.repair_nr);
+		rc = pc_layout_repair(&cache->layout);
+	}
+	if (!rc)
+		rc = mend_log(cache, replay, head);
+	if (!rc)
+		rc = pc_backing_flush(cache->backing);
+	if (!rc)
+		rc = store_open_tail(cache, head);
+	if (rc)
+		return rc;
+	atomic_store(&log->head, head);
+	atomic_store(&log->synced_pos, head);
+	atomic_store(&log->mark_pos, head);
+	atomic_store(&log->epoch_pos, replay->epoch_pos);
+	/* What was recovered is an epoch of its own; a mark says so for later opens, if there is a slot for it. */
+	atomic_store(&cache->open_epoch_pos, head);
+	rc = provide_reserve(cache, head);
+	if (rc)
+		return rc;
+	(void)pc_segmap_reclaim(&cache->map, cache->layout.tail.dirty_tail_pos, head);
+	if (head + cache->log.flush_reserve_slots >= atomic_load(&log->cap_end)) {
+		atomic_store(&log->epoch_pos, head);
+		return 0;
+	}
+	cache->flushed_head = 0;
+	rc = pc_core_flush(cache);
+	return rc;
+}

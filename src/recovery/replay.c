@@ -1,0 +1,306 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Replay: the log becomes the index again. Nothing is stored here.
+ *
+ *   1  The LOG segments from the tail on form a chain of consecutive ordinals.
+ *   2  Every slot of the chain is looked at. The last mark is the highest low_pos of any valid mark, or what the tail record carries. A slot that does not
+ *      validate below the mark is corruption; above it, an unfinished write.
+ *   3  Ksets are applied in position order, by the code that applies live writes. Above the mark the data of a kset is verified first; one bad CRC rejects the whole
+ *      kset, and a rejected key never masks. A key whose segment has another generation carries no data but masks.
+ *
+ * Media bytes are input: every value is checked before it is used (the decoders do), memory is bounded by the size of the log, each position is visited at most twice.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/crc.h"
+#include "pcache/errors.h"
+#include "recovery/recovery.h"
+
+#define ORDINAL_MAX (UINT64_C(1) << 40)
+
+void pc_replay_fini(struct pc_replay *replay)
+{
+	free(replay->voids.runs);
+	memset(replay, 0, sizeof(*replay));
+}
+
+/* ---- the chain -------------------------------------------------------------------------------------------------------- */
+
+static int corrupt(struct pcache *cache, const char *what, uint64_t pos)
+{
+	pc_msg(&cache->msg, PCACHE_LOG_ERROR, "log is damaged: %s at position %llu", what, (unsigned long long)pos);
+	return PCACHE_E_CORRUPT;
+}
+
+static int adopt_log_seg(struct pcache *cache, const struct pc_segrec *rec, uint64_t tail_ordinal, uint64_t *max_ordinal, uint64_t *seg_nr)
+{
+	struct pc_log *log = &cache->log;
+
+	if (rec->ordinal < tail_ordinal) {
+		/* The tail record says that it is not needed; a crash came before its reuse. */
+		pc_segmap_adopt(&cache->map, rec->seg_id, PC_SS_FREE);
+		return 0;
+	}
+	if (rec->ordinal >= ORDINAL_MAX || rec->ordinal - tail_ordinal >= log->ring_nr)
+		return corrupt(cache, "ordinal out of bounds", 0);
+	if (log->ring[rec->ordinal % log->ring_nr].seg_id != PC_SEG_NONE)
+		return corrupt(cache, "two segments with one ordinal", rec->ordinal << log->slots_shift);
+	pc_log_set_seg(log, rec->ordinal, rec->seg_id, rec->nonce);
+	pc_segmap_adopt(&cache->map, rec->seg_id, PC_SS_LOG);
+	*max_ordinal = PC_MAX(*max_ordinal, rec->ordinal);
+	++*seg_nr;
+	return 0;
+}
+
+static int adopt_segments(struct pcache *cache)
+{
+	struct pc_log *log = &cache->log;
+	const struct pc_tail *tail = &cache->layout.tail;
+	uint64_t tail_ordinal, max_ordinal = 0, seg_nr = 0;
+	int rc;
+
+	if (tail->log_tail_pos & (log->slots_per_seg - 1))
+		return corrupt(cache, "tail inside a segment", tail->log_tail_pos);
+	tail_ordinal = pc_log_ordinal(log, tail->log_tail_pos);
+	for (uint32_t i = 0; i < log->ring_nr; i++)
+		log->ring[i].seg_id = PC_SEG_NONE;
+	for (uint32_t id = 0; id < cache->map.segment_nr; id++) {
+		const struct pc_segrec *rec = &cache->layout.segrecs[id];
+
+		if (rec->type == PC_SEG_LOG) {
+			rc = adopt_log_seg(cache, rec, tail_ordinal, &max_ordinal, &seg_nr);
+			if (rc)
+				return rc;
+		} else if (rec->type == PC_SEG_DATA) {
+			pc_segmap_adopt(&cache->map, id, PC_SS_DATA);
+		}
+	}
+	if (seg_nr == 0 || max_ordinal - tail_ordinal + 1 != seg_nr)
+		return corrupt(cache, "chain of segments has a gap", tail->log_tail_pos);
+	pc_segmap_adopt_done(&cache->map);
+	atomic_store(&log->tail, tail->log_tail_pos);
+	pc_log_set_cap_end(log, (max_ordinal + 1) << log->slots_shift);
+	if (tail->dirty_tail_pos < tail->log_tail_pos || tail->dirty_tail_pos > atomic_load(&log->cap_end) ||
+	    tail->mark_pos > atomic_load(&log->cap_end))
+		return corrupt(cache, "tail record out of bounds", tail->dirty_tail_pos);
+	return 0;
+}
+
+/* ---- first pass ---------------------------------------------------------------------------------------------------------- */
+
+/* Adds a run, joined to the one before if they touch in the same segment. */
+static int add_run(struct pc_runs *runs, uint64_t pos, uint32_t slot_nr, uint32_t slots_shift)
+{
+	struct pc_run *last = runs->nr ? &runs->runs[runs->nr - 1] : NULL;
+
+	if (last && last->pos + last->slot_nr == pos && last->pos >> slots_shift == pos >> slots_shift) {
+		last->slot_nr += slot_nr;
+		return 0;
+	}
+	if (runs->nr == runs->max) {
+		size_t max = runs->max ? runs->max * 2 : 64;
+		struct pc_run *grown = realloc(runs->runs, max * sizeof(*grown));
+
+		if (!grown)
+			return -ENOMEM;
+		runs->runs = grown;
+		runs->max = max;
+	}
+	runs->runs[runs->nr++] = (struct pc_run){ .pos = pos, .slot_nr = slot_nr };
+	return 0;
+}
+
+/* Finds the end, the mark and the invalid positions below the end. */
+static int scan(struct pcache *cache, struct pc_log_reader *reader, struct pc_replay *replay, struct pc_runs *holes)
+{
+	struct pc_log *log = &cache->log;
+	uint64_t pos = atomic_load(&log->tail), cap_end = atomic_load(&log->cap_end);
+	const void *buf;
+
+	replay->end_pos = pos;
+	replay->mark_pos = PC_MAX(cache->layout.tail.mark_pos, cache->layout.tail.dirty_tail_pos);
+	while (pos < cap_end) {
+		struct pc_kset kset;
+		int rc;
+
+		if (pc_log_reader_at(reader, pos, cap_end, &kset, &buf) == PC_VALID) {
+			if (kset.type == PC_KSET_MARK)
+				replay->mark_pos = PC_MAX(replay->mark_pos, kset.mark_low_pos);
+			pos += kset.slot_nr;
+			replay->end_pos = pos;
+			continue;
+		}
+		rc = add_run(holes, pos, 1, log->slots_shift);
+		if (rc)
+			return rc;
+		pos++;
+	}
+	while (holes->nr && holes->runs[holes->nr - 1].pos >= replay->end_pos)
+		holes->nr--;
+	if (holes->nr && holes->runs[0].pos < replay->mark_pos)
+		return corrupt(cache, "a slot that was durable does not validate", holes->runs[0].pos);
+	if (replay->end_pos < replay->mark_pos)
+		return corrupt(cache, "the log ends before its last mark", replay->end_pos);
+	return 0;
+}
+
+/* ---- second pass ----------------------------------------------------------------------------------------------------------- */
+
+enum key_state { KEY_LIVE, KEY_STALE, KEY_IMPOSSIBLE };
+
+static enum key_state key_state(const struct pcache *cache, const struct pc_key *key)
+{
+	const struct pc_segrec *rec;
+
+	if ((key->flags & PC_KEY_TYPE_MASK) != PC_KEY_DATA)
+		return KEY_LIVE;
+	rec = &cache->layout.segrecs[key->seg_id];
+	if (key->gen < rec->gen)
+		return KEY_STALE;
+	return key->gen == rec->gen && rec->type == PC_SEG_DATA ? KEY_LIVE : KEY_IMPOSSIBLE;
+}
+
+/* True if every chunk of the key has its CRC. */
+static bool data_is_good(struct pcache *cache, const struct pc_key *key, const struct pcm_le32 *crcs)
+{
+	_Alignas(64) uint8_t chunk[PC_CHUNK_BYTES];
+	uint32_t head = PC_GEOM_HEAD(key->geom), all_blk = head + key->len_blk + PC_GEOM_TAIL(key->geom);
+	uint64_t off = pc_geo_segment_off(&cache->layout.super, key->seg_id) + ((uint64_t)(key->seg_blk - head) << cache->block_shift);
+
+	for (uint32_t start = 0, i = 0; start < all_blk; start += cache->chunk_blk, i++) {
+		size_t len = (size_t)PC_MIN(cache->chunk_blk, all_blk - start) << cache->block_shift;
+
+		if (pc_media_read(cache->media, off + ((uint64_t)start << cache->block_shift), chunk, len) != 0)
+			return false;
+		if (pc_crc32c(0, chunk, len) != pc_get32(crcs[i]))
+			return false;
+	}
+	return true;
+}
+
+/* Whether a kset above the mark was finished. 1 yes, 0 no, PCACHE_E_CORRUPT. */
+static int kset_is_finished(struct pcache *cache, const void *buf, const struct pc_kset *kset)
+{
+	struct pc_key_cursor cursor;
+	struct pc_key key;
+	const struct pcm_le32 *crcs;
+
+	pc_key_first(buf, kset, &cache->layout.rules, &cursor);
+	while (pc_key_next(&cursor, &key, &crcs)) {
+		if ((key.flags & PC_KEY_TYPE_MASK) != PC_KEY_DATA || key_state(cache, &key) != KEY_LIVE || !crcs)
+			continue;
+		if (data_is_good(cache, &key, crcs))
+			continue;
+		/* Appended again: its data was durable before, so this is no unfinished write. The kset stands; the read will say what is lost. */
+		if (key.flags & PC_KEY_RELOGGED)
+			continue;
+		return 0;
+	}
+	return 1;
+}
+
+static int apply_key(struct pcache *cache, struct pc_replay *replay, const struct pc_key *key, const struct pcm_le32 *crcs, uint64_t pos)
+{
+	struct pc_apply apply = { .cache = cache, .pos = pos, .epoch_pos = replay->epoch_pos };
+	bool dirty = pos >= cache->layout.tail.dirty_tail_pos && !(key->flags & PC_KEY_CLEAN);
+	uint64_t mask = pc_index_mask(cache->index, key->vol_blk, key->len_blk);
+	enum key_state state = key_state(cache, key);
+	int rc;
+
+	if (state == KEY_IMPOSSIBLE)
+		return corrupt(cache, "a key points into a segment that never held its data", pos);
+	pc_index_lock(cache->index, mask);
+	rc = pc_index_reserve_locked(cache->index, mask, pc_apply_piece_nr(cache, key->vol_blk, key->len_blk));
+	if (!rc && state == KEY_STALE) {
+		pc_apply_mask_locked(&apply, key);
+	} else if (!rc) {
+		if ((key->flags & PC_KEY_TYPE_MASK) == PC_KEY_DATA)
+			atomic_fetch_add_explicit(&cache->map.segs[key->seg_id].live_blk, key->len_blk, memory_order_relaxed);
+		pc_apply_key_locked(&apply, key, crcs, dirty ? PC_EXT_DIRTY : 0);
+	}
+	pc_index_unlock(cache->index, mask);
+	replay->key_nr++;
+	return rc;
+}
+
+static int apply_kset(struct pcache *cache, struct pc_replay *replay, const void *buf, const struct pc_kset *kset)
+{
+	struct pc_key_cursor cursor;
+	struct pc_key key;
+	const struct pcm_le32 *crcs;
+	int rc;
+
+	if (kset->type == PC_KSET_MARK && (kset->flags & PC_KSET_FLAG_FLUSH))
+		replay->epoch_pos = kset->pos;
+	if (kset->type != PC_KSET_KEYS)
+		return 0;
+	if (kset->pos >= replay->mark_pos && cache->data_crc) {
+		rc = kset_is_finished(cache, buf, kset);
+		if (rc <= 0)
+			return rc ? rc : add_run(&replay->voids, kset->pos, kset->slot_nr, cache->log.slots_shift);
+	}
+	pc_key_first(buf, kset, &cache->layout.rules, &cursor);
+	while (pc_key_next(&cursor, &key, &crcs)) {
+		rc = apply_key(cache, replay, &key, crcs, kset->pos);
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
+static int apply_all(struct pcache *cache, struct pc_log_reader *reader, struct pc_replay *replay, const struct pc_runs *holes)
+{
+	uint64_t pos = atomic_load(&cache->log.tail), cap_end = atomic_load(&cache->log.cap_end);
+	size_t next_hole = 0;
+	int rc = 0;
+
+	pc_log_reader_reset(reader);
+	while (pos < replay->end_pos && !rc) {
+		struct pc_kset kset;
+		const void *buf;
+
+		if (next_hole < holes->nr && holes->runs[next_hole].pos == pos) {
+			const struct pc_run *hole = &holes->runs[next_hole++];
+
+			rc = add_run(&replay->voids, hole->pos, hole->slot_nr, cache->log.slots_shift);
+			pos += hole->slot_nr;
+			continue;
+		}
+		if (pc_log_reader_at(reader, pos, cap_end, &kset, &buf) != PC_VALID)
+			return corrupt(cache, "a slot reads differently the second time", pos);
+		rc = apply_kset(cache, replay, buf, &kset);
+		pos += kset.slot_nr;
+	}
+	return rc;
+}
+
+int pc_recovery_replay(struct pcache *cache, struct pc_replay *replay)
+{
+	struct pc_log_reader reader;
+	struct pc_runs holes = { 0 };
+	int rc;
+
+	memset(replay, 0, sizeof(*replay));
+	rc = adopt_segments(cache);
+	if (rc)
+		return rc;
+	rc = pc_log_reader_init(&reader, &cache->log);
+	if (rc)
+		return rc;
+	rc = scan(cache, &reader, replay, &holes);
+	if (!rc)
+		rc = apply_all(cache, &reader, replay, &holes);
+	if (!rc)
+		atomic_store(&cache->log.head, replay->end_pos);
+	free(holes.runs);
+	pc_log_reader_fini(&reader);
+	return rc;
+}
+
+bool pc_recovery_needs_mend(const struct pcache *cache, const struct pc_replay *replay)
+{
+	return cache->layout.repair_nr != 0 || replay->voids.nr != 0 || !(cache->layout.tail.flags & PC_TAIL_FLAG_CLEAN_CLOSE) ||
+	       replay->end_pos != cache->layout.tail.mark_pos;
+}

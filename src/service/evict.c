@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Eviction: clean data gives way to new data.
+ *
+ * First, segments in which nothing is live become free. If that is not enough, a few closed segments without dirty data are picked by the clock, and one pass over the index drops
+ * every clean extent in them. The pass costs the length of the index, so it takes many segments at a time. Nothing is stored: a crash brings evicted data back as
+ * clean data, which the backing has too, until the segment's generation is raised.
+ */
+#include <string.h>
+
+#include "pcache/errors.h"
+#include "service/internal.h"
+
+static uint32_t target_free(struct pcache *cache)
+{
+	uint32_t by_percent = (uint32_t)((uint64_t)cache->map.segment_nr * (100 - cache->gc_percent) / 100);
+	uint32_t wanted = atomic_load_explicit(&cache->space.want_segs, memory_order_relaxed) + cache->map.log_reserve_segs;
+
+	if (atomic_load_explicit(&cache->space.want_log, memory_order_relaxed))
+		wanted += 1;
+	return PC_MAX(by_percent, wanted);
+}
+
+static uint32_t reclaim(struct pcache *cache)
+{
+	return pc_segmap_reclaim(&cache->map, pc_layout_tail(&cache->layout).dirty_tail_pos, pc_log_durable_pos(&cache->log));
+}
+
+struct evict_ctx {
+	struct pcache *cache;
+	const uint8_t *victim;
+};
+
+static enum pc_walk drop_clean(void *ctx, struct pc_extent *extent)
+{
+	const struct evict_ctx *evict = ctx;
+
+	if ((extent->flags & PC_EXT_TYPE_MASK) != PC_EXT_DATA || (extent->flags & PC_EXT_DIRTY) || !evict->victim[extent->seg_id])
+		return PC_WALK_KEEP;
+	pc_segmap_unref(&evict->cache->map, &evict->cache->map.segs[extent->seg_id], extent->len_blk);
+	return PC_WALK_DROP;
+}
+
+/* Picks victims. Returns how many. */
+static uint32_t pick(struct pcache *cache, uint32_t want)
+{
+	struct pc_cleaner *cleaner = cache->cleaner;
+	uint32_t nr = cache->map.segment_nr, picked;
+
+	memset(cleaner->victim, 0, nr);
+	for (uint32_t id = 0; id < nr; id++) {
+		struct pc_seg *seg = &cache->map.segs[id];
+
+		cleaner->candidates[id].eligible = atomic_load_explicit(&seg->state, memory_order_acquire) == PC_SS_DATA &&
+						   atomic_load_explicit(&seg->dirty_blk, memory_order_acquire) == 0 &&
+						   atomic_load_explicit(&seg->live_blk, memory_order_relaxed) != 0;
+		cleaner->candidates[id].touched = atomic_load_explicit(&seg->touched, memory_order_relaxed) != 0;
+	}
+	picked = pc_evict_pick(cleaner->candidates, nr, &cleaner->hand, want, cleaner->victim);
+	for (uint32_t id = 0; id < nr; id++)
+		if (!cleaner->candidates[id].touched)
+			atomic_store_explicit(&cache->map.segs[id].touched, 0, memory_order_relaxed);
+	return picked;
+}
+
+static void drop_victims(struct pcache *cache)
+{
+	struct evict_ctx evict = { .cache = cache, .victim = cache->cleaner->victim };
+
+	for (uint32_t i = 0; i < pc_index_shard_nr(cache->index); i++) {
+		pc_index_lock(cache->index, UINT64_C(1) << i);
+		pc_index_walk_shard_locked(cache->index, i, drop_clean, &evict);
+		pc_index_unlock(cache->index, UINT64_C(1) << i);
+	}
+}
+
+int pc_evict_step(struct pcache *cache, bool force)
+{
+	uint32_t freed, picked = 0, target, free_nr, want;
+
+	if (atomic_load_explicit(&cache->failstop, memory_order_acquire))
+		return PCACHE_E_FAILSTOP;
+	pc_mutex_lock(&cache->cleaner->lock);
+	freed = reclaim(cache);
+	target = target_free(cache);
+	free_nr = pc_segmap_free_nr(&cache->map);
+	if (force || free_nr < target) {
+		want = free_nr < target ? target - free_nr : 1;
+		want = PC_MIN(want, PC_MAX(atomic_load_explicit(&cache->space.want_segs, memory_order_relaxed), cache->map.segment_nr / 16 + 1));
+		picked = pick(cache, want);
+		if (picked) {
+			drop_victims(cache);
+			atomic_fetch_add_explicit(&cache->stats.evicted_segs, picked, memory_order_relaxed);
+			freed += reclaim(cache);
+		}
+	}
+	pc_mutex_unlock(&cache->cleaner->lock);
+	if (freed)
+		pc_space_progress(cache);
+	return freed || picked ? 1 : 0;
+}

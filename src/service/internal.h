@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* State of the services; private to this folder. */
+#ifndef PC_SERVICE_INTERNAL_H
+#define PC_SERVICE_INTERNAL_H
+
+#include "core/append.h"
+#include "service/service.h"
+
+#define PC_WB_ITEM_MAX 1024u
+#define PC_WB_BATCH_BYTES (4u << 20)
+#define PC_WB_BOUNCE_BYTES (1u << 20)
+
+/* A part of a dirty version that must go to the backing. Its segment is pinned once per item. */
+struct pc_wb_item {
+	struct pc_extent extent;
+};
+
+struct pc_writeback {
+	struct pc_mutex lock; /* PC_RANK_WRITEBACK: everything below */
+	struct pc_log_reader reader;
+	struct pc_wb_item items[PC_WB_ITEM_MAX];
+	uint32_t item_nr;
+	uint64_t batch_bytes; /* issued and collected in this batch */
+	uint64_t limit_pos; /* everything below was durable when the batch began */
+	bool issued; /* the backing needs a flush */
+	uint8_t *bounce;
+};
+
+struct pc_cleaner {
+	struct pc_mutex lock; /* PC_RANK_SPACE_STEP: everything below */
+	struct pc_log_reader reader;
+	struct pc_kbuf kbuf;
+	struct pc_evict_candidate *candidates;
+	uint8_t *victim;
+	uint32_t hand;
+};
+
+/* wb_plan.c, pure: sorts items for issue: by offset if no two overlap (true), else in log order, so that the newest is written last (false). */
+bool pc_wb_plan(struct pc_wb_item *items, uint32_t item_nr);
+
+#endif

@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* What the services need, allocated once at open, so that none of them needs memory to make progress; and one round of all of them. */
+#include "service/service.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "service/internal.h"
+
+#define CLEANER_CELLS 64u
+
+static int new_writeback(struct pcache *cache)
+{
+	struct pc_writeback *wb = calloc(1, sizeof(*wb));
+	int rc = -ENOMEM;
+
+	if (!wb)
+		return -ENOMEM;
+	wb->bounce = aligned_alloc(PC_PAGE_BYTES, PC_WB_BOUNCE_BYTES);
+	if (!wb->bounce)
+		goto undo_wb;
+	rc = pc_log_reader_init(&wb->reader, &cache->log);
+	if (rc)
+		goto undo_bounce;
+	rc = pc_mutex_init(&wb->lock, PC_RANK_WRITEBACK, 0);
+	if (rc)
+		goto undo_reader;
+	cache->writeback = wb;
+	return 0;
+undo_reader:
+	pc_log_reader_fini(&wb->reader);
+undo_bounce:
+	free(wb->bounce);
+undo_wb:
+	free(wb);
+	return rc;
+}
+
+static void free_writeback(struct pcache *cache)
+{
+	struct pc_writeback *wb = cache->writeback;
+
+	if (!wb)
+		return;
+	pc_mutex_fini(&wb->lock);
+	pc_log_reader_fini(&wb->reader);
+	free(wb->bounce);
+	free(wb);
+	cache->writeback = NULL;
+}
+
+static int new_cleaner(struct pcache *cache)
+{
+	struct pc_cleaner *cleaner = calloc(1, sizeof(*cleaner));
+	int rc = -ENOMEM;
+
+	if (!cleaner)
+		return -ENOMEM;
+	cleaner->candidates = calloc(cache->map.segment_nr, sizeof(*cleaner->candidates));
+	cleaner->victim = calloc(cache->map.segment_nr, 1);
+	cleaner->kbuf.cells = aligned_alloc(64, CLEANER_CELLS * PC_CELL_BYTES);
+	if (!cleaner->candidates || !cleaner->victim || !cleaner->kbuf.cells)
+		goto undo;
+	memset(cleaner->kbuf.cells, 0, CLEANER_CELLS * PC_CELL_BYTES);
+	cleaner->kbuf.cell_nr = 1;
+	cleaner->kbuf.cell_max = CLEANER_CELLS;
+	rc = pc_log_reader_init(&cleaner->reader, &cache->log);
+	if (rc)
+		goto undo;
+	rc = pc_mutex_init(&cleaner->lock, PC_RANK_SPACE_STEP, 0);
+	if (rc)
+		goto undo_reader;
+	cache->cleaner = cleaner;
+	return 0;
+undo_reader:
+	pc_log_reader_fini(&cleaner->reader);
+undo:
+	free(cleaner->kbuf.cells);
+	free(cleaner->victim);
+	free(cleaner->candidates);
+	free(cleaner);
+	return rc;
+}
+
+static void free_cleaner(struct pcache *cache)
+{
+	struct pc_cleaner *cleaner = cache->cleaner;
+
+	if (!cleaner)
+		return;
+	pc_mutex_fini(&cleaner->lock);
+	pc_log_reader_fini(&cleaner->reader);
+	free(cleaner->kbuf.cells);
+	free(cleaner->victim);
+	free(cleaner->candidates);
+	free(cleaner);
+	cache->cleaner = NULL;
+}
+
+int pc_service_init(struct pcache *cache)
+{
+	int rc = new_writeback(cache);
+
+	if (rc)
+		return rc;
+	rc = new_cleaner(cache);
+	if (rc)
+		free_writeback(cache);
+	else
+		cache->run_steps = pc_service_round;
+	return rc;
+}
+
+void pc_service_fini(struct pcache *cache)
+{
+	free_cleaner(cache);
+	free_writeback(cache);
+}
+
+int pc_service_round(struct pcache *cache)
+{
+	int did = 0, rc;
+
+	rc = pc_writeback_step(cache);
+	if (rc < 0)
+		return rc;
+	did |= rc;
+	rc = pc_evict_step(cache, false);
+	if (rc < 0)
+		return rc;
+	did |= rc;
+	rc = pc_clean_step(cache, false);
+	if (rc < 0)
+		return rc;
+	return did | rc;
+}

@@ -1,0 +1,431 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Write-back: dirty data goes to the backing in log order.
+ *
+ *     log     | dirty tail ... keys of epoch e ... flush mark | keys of epoch e+1 ... durable position |
+ *
+ * A batch starts at the durable dirty tail and ends at a kset border: at a flush mark (ordering strict), when it is large enough, or at the durable
+ * position. Its versions are read from the log, verified, and written; then, in this order:
+ *
+ *     backing flush  ->  tail record (both copies)  ->  extents become clean  ->  segments may be reused
+ *
+ * so dirty never becomes clean before it is durable on the backing, and (strict) no write of a later epoch reaches the backing before the tail record of the earlier one is
+ * durable: a second write-back after a crash would take the backing back in time. A failed flush fails the batch; its writes are done again.
+ *
+ * Versions that need not be written: overwritten in the same epoch, or, with ordering batch, overwritten at all. The index tells: an extent carries the position of its key.
+ * An overwritten version of an earlier epoch is still in its segment, which the hold rule (core/apply.c) keeps.
+ *
+ * Within an atomic kset with ordering batch a part may be skipped here because a later kset overwrote it; that later kset comes in a later batch, and the backing is
+ * consistent when the drain ends.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "pcache/errors.h"
+#include "service/internal.h"
+
+/* ---- issue -------------------------------------------------------------------------------------------------------- */
+
+static uint64_t bytes_of(const struct pcache *cache, uint64_t blk_nr)
+{
+	return blk_nr << cache->block_shift;
+}
+
+static bool is_data(const struct pc_extent *extent)
+{
+	return (extent->flags & PC_EXT_TYPE_MASK) == PC_EXT_DATA;
+}
+
+static int backing_result(struct pcache *cache, int rc)
+{
+	if (rc)
+		atomic_fetch_add_explicit(&cache->stats.backing_errors, 1, memory_order_relaxed);
+	return rc;
+}
+
+static int write_run(struct pcache *cache, uint64_t vol_blk, uint64_t len)
+{
+	int rc;
+
+	if (!len)
+		return 0;
+	rc = pc_backing_write(cache->backing, cache->writeback->bounce, bytes_of(cache, vol_blk), len);
+	if (!rc)
+		atomic_fetch_add_explicit(&cache->stats.writeback_bytes, len, memory_order_relaxed);
+	cache->writeback->issued = true;
+	return backing_result(cache, rc);
+}
+
+static int write_zero(struct pcache *cache, const struct pc_extent *extent)
+{
+	int rc = pc_backing_zero(cache->backing, bytes_of(cache, extent->vol_blk), bytes_of(cache, extent->len_blk),
+				 !(extent->flags & PC_EXT_DISCARD));
+
+	cache->writeback->issued = true;
+	return backing_result(cache, rc);
+}
+
+/* The data of a dirty version is damaged: it must not reach the backing. Its blocks read as poisoned until they are overwritten. */
+static int lose_item(struct pcache *cache, const struct pc_extent *extent)
+{
+	atomic_fetch_add_explicit(&cache->stats.crc_errors, 1, memory_order_relaxed);
+	pc_msg(&cache->msg, PCACHE_LOG_ERROR, "data of %llu bytes at offset %llu is damaged in the cache; overwrite the range to cure it",
+	       (unsigned long long)bytes_of(cache, extent->len_blk), (unsigned long long)bytes_of(cache, extent->vol_blk));
+	return pc_core_poison(cache, extent);
+}
+
+/* Writes the items in their planned order, neighbours in one request. */
+static int issue_items(struct pcache *cache)
+{
+	struct pc_writeback *wb = cache->writeback;
+	uint64_t run_blk = 0, run_len = 0;
+	int rc = 0;
+
+	(void)pc_wb_plan(wb->items, wb->item_nr);
+	for (uint32_t i = 0; i < wb->item_nr && !rc; i++) {
+		const struct pc_extent *extent = &wb->items[i].extent;
+		uint64_t len = bytes_of(cache, extent->len_blk);
+		bool joins = is_data(extent) && run_len && run_blk + (run_len >> cache->block_shift) == extent->vol_blk &&
+			     run_len + len <= PC_WB_BOUNCE_BYTES;
+
+		if (!joins) {
+			rc = write_run(cache, run_blk, run_len);
+			run_blk = extent->vol_blk;
+			run_len = 0;
+		}
+		if (rc)
+			break;
+		if (!is_data(extent)) {
+			rc = write_zero(cache, extent);
+		} else if (pc_core_load(cache, extent, wb->bounce + run_len) == 0) {
+			run_len += len;
+		} else {
+			rc = write_run(cache, run_blk, run_len);
+			run_len = 0;
+			if (!rc)
+				rc = lose_item(cache, extent);
+		}
+	}
+	return rc ? rc : write_run(cache, run_blk, run_len);
+}
+
+static void drop_items(struct pcache *cache)
+{
+	struct pc_writeback *wb = cache->writeback;
+
+	for (uint32_t i = 0; i < wb->item_nr; i++)
+		if (is_data(&wb->items[i].extent))
+			pc_seg_unpin(&cache->map.segs[wb->items[i].extent.seg_id]);
+	wb->item_nr = 0;
+}
+
+static int issue_and_drop(struct pcache *cache)
+{
+	int rc = issue_items(cache);
+
+	drop_items(cache);
+	return rc;
+}
+
+static int add_item(struct pcache *cache, const struct pc_extent *part)
+{
+	struct pc_writeback *wb = cache->writeback;
+	int rc = 0;
+
+	if (wb->item_nr == PC_WB_ITEM_MAX)
+		rc = issue_and_drop(cache);
+	if (rc)
+		return rc;
+	if (is_data(part))
+		atomic_fetch_add_explicit(&cache->map.segs[part->seg_id].pins, 1, memory_order_acquire); /* the caller holds one already */
+	wb->items[wb->item_nr++].extent = *part;
+	wb->batch_bytes += is_data(part) ? bytes_of(cache, part->len_blk) : PC_CHUNK_BYTES;
+	return 0;
+}
+
+/* ---- collect --------------------------------------------------------------------------------------------------------- */
+
+/* Whether the version at pos must be written although the index shows one at newer_pos. */
+static bool overwritten_version_counts(struct pcache *cache, uint64_t pos, uint64_t newer_pos)
+{
+	uint64_t epoch_pos;
+
+	/* What is not durable yet may still be lost, and then this version is the newest. */
+	if (newer_pos <= pos || newer_pos >= cache->writeback->limit_pos)
+		return true;
+	if (!cache->strict)
+		return false;
+	epoch_pos = atomic_load_explicit(&cache->log.epoch_pos, memory_order_acquire);
+	epoch_pos = PC_MAX(epoch_pos, atomic_load_explicit(&cache->open_epoch_pos, memory_order_relaxed));
+	/* Both in the epoch that is still open: the newer one replaces it. Else the newer one may belong to a later epoch. */
+	return pos < epoch_pos;
+}
+
+/* Adds those parts of version that must be written. Its segment is pinned. */
+static int add_needed_parts(struct pcache *cache, const struct pc_extent *version)
+{
+	uint64_t blk = version->vol_blk, end_blk = version->vol_blk + version->len_blk;
+	struct pc_extent found[16];
+	int rc = 0;
+
+	while (blk < end_blk && !rc) {
+		uint64_t part_end = PC_MIN(end_blk, pc_index_stripe_end(cache->index, blk));
+		uint64_t mask = pc_index_mask(cache->index, blk, part_end - blk);
+		uint32_t nr;
+
+		pc_index_lock(cache->index, mask);
+		nr = pc_index_lookup_locked(cache->index, blk, part_end - blk, found, PC_ARRAY_NR(found));
+		pc_index_unlock(cache->index, mask);
+		if (nr == PC_ARRAY_NR(found))
+			part_end = found[nr - 1].vol_blk + found[nr - 1].len_blk;
+		for (uint32_t i = 0; i <= nr && blk < part_end && !rc; i++) {
+			uint64_t gap_end = i < nr ? found[i].vol_blk : part_end;
+			struct pc_extent part;
+
+			if (blk < gap_end) {
+				part = pc_extent_part(version, blk, (uint32_t)(gap_end - blk));
+				rc = add_item(cache, &part);
+				blk = gap_end;
+			}
+			if (rc || i == nr)
+				continue;
+			if (overwritten_version_counts(cache, version->pos, found[i].pos)) {
+				part = pc_extent_part(version, found[i].vol_blk, found[i].len_blk);
+				rc = add_item(cache, &part);
+			}
+			blk = found[i].vol_blk + found[i].len_blk;
+		}
+	}
+	return rc;
+}
+
+static int collect_key(struct pcache *cache, const struct pc_key *key, const struct pcm_le32 *crcs, uint64_t pos)
+{
+	struct pc_extent version = { .vol_blk = key->vol_blk, .pos = pos, .len_blk = key->len_blk };
+	uint32_t type = key->flags & PC_KEY_TYPE_MASK;
+	int rc = 0;
+
+	if ((key->flags & PC_KEY_CLEAN) || type == PC_KEY_POISON)
+		return 0;
+	if (type == PC_KEY_ZERO) {
+		version.flags = (uint8_t)(PC_EXT_ZERO | (key->flags & PC_KEY_DISCARD ? PC_EXT_DISCARD : 0u));
+		return add_needed_parts(cache, &version);
+	}
+	/* Stale: every block of it was overwritten in its own epoch (or, ordering batch, at all), and the segment was reused. */
+	if (!pc_segmap_pin_gen(&cache->map, key->seg_id, key->gen))
+		return 0;
+	for (uint32_t i = 0; !rc && pc_apply_chunk(cache, key, crcs, pos, i, &version); i++)
+		rc = add_needed_parts(cache, &version);
+	pc_seg_unpin(&cache->map.segs[key->seg_id]);
+	return rc;
+}
+
+static int collect_kset(struct pcache *cache, const void *buf, const struct pc_kset *kset)
+{
+	struct pc_key_cursor cursor;
+	struct pc_key key;
+	const struct pcm_le32 *crcs;
+	int rc = 0;
+
+	pc_key_first(buf, kset, &cache->layout.rules, &cursor);
+	while (!rc && pc_key_next(&cursor, &key, &crcs))
+		rc = collect_key(cache, &key, crcs, kset->pos);
+	return rc;
+}
+
+static bool batch_has_work(const struct pc_writeback *wb)
+{
+	return wb->item_nr != 0 || wb->issued;
+}
+
+/* Reads ksets from from on, until the batch is complete. *out_end: the dirty tail after it. */
+static int collect(struct pcache *cache, uint64_t from, uint64_t limit, uint64_t *out_end)
+{
+	struct pc_writeback *wb = cache->writeback;
+	uint64_t pos = from, open_epoch_pos = atomic_load_explicit(&cache->open_epoch_pos, memory_order_relaxed);
+	int rc = 0;
+
+	pc_log_reader_reset(&wb->reader);
+	while (pos < limit && wb->batch_bytes < PC_WB_BATCH_BYTES && !rc) {
+		struct pc_kset kset;
+		const void *buf;
+
+		if (cache->strict && pos >= open_epoch_pos && from < open_epoch_pos && batch_has_work(wb))
+			break;
+		if (pc_log_reader_at(&wb->reader, pos, limit, &kset, &buf) != PC_VALID)
+			return PCACHE_E_CORRUPT;
+		if (kset.type == PC_KSET_KEYS)
+			rc = collect_kset(cache, buf, &kset);
+		pos += kset.slot_nr;
+		/* An epoch ends here; nothing of the next may be in the same batch. */
+		if (kset.type == PC_KSET_MARK && (kset.flags & PC_KSET_FLAG_FLUSH) && cache->strict && batch_has_work(wb))
+			break;
+	}
+	*out_end = pos;
+	return rc;
+}
+
+/* ---- after the backing has it ------------------------------------------------------------------------------------------ */
+
+struct clean_ctx {
+	struct pcache *cache;
+	uint64_t pos;
+};
+
+static enum pc_walk make_clean(void *ctx, struct pc_extent *extent)
+{
+	const struct clean_ctx *clean = ctx;
+	struct pcache *cache = clean->cache;
+
+	if (extent->pos != clean->pos || !(extent->flags & PC_EXT_DIRTY))
+		return PC_WALK_KEEP;
+	if (!is_data(extent)) {
+		/* The backing reads as zeroes by itself now. */
+		atomic_fetch_sub_explicit(&cache->dirty_zero_blk, extent->len_blk, memory_order_relaxed);
+		return PC_WALK_DROP;
+	}
+	extent->flags &= (uint8_t)~PC_EXT_DIRTY;
+	atomic_fetch_sub_explicit(&cache->map.segs[extent->seg_id].dirty_blk, extent->len_blk, memory_order_relaxed);
+	return PC_WALK_KEEP;
+}
+
+static void clean_kset(struct pcache *cache, const void *buf, const struct pc_kset *kset)
+{
+	struct clean_ctx clean = { .cache = cache, .pos = kset->pos };
+	struct pc_key_cursor cursor;
+	struct pc_key key;
+	const struct pcm_le32 *crcs;
+
+	pc_key_first(buf, kset, &cache->layout.rules, &cursor);
+	while (pc_key_next(&cursor, &key, &crcs)) {
+		uint64_t mask;
+
+		if (key.flags & PC_KEY_CLEAN)
+			continue;
+		mask = pc_index_mask(cache->index, key.vol_blk, key.len_blk);
+		pc_index_lock(cache->index, mask);
+		pc_index_walk_range_locked(cache->index, key.vol_blk, key.len_blk, make_clean, &clean);
+		pc_index_unlock(cache->index, mask);
+	}
+}
+
+static void clean_range(struct pcache *cache, uint64_t from, uint64_t end)
+{
+	struct pc_writeback *wb = cache->writeback;
+
+	pc_log_reader_reset(&wb->reader);
+	for (uint64_t pos = from; pos < end;) {
+		struct pc_kset kset;
+		const void *buf;
+
+		if (pc_log_reader_at(&wb->reader, pos, end, &kset, &buf) != PC_VALID)
+			return; /* it was read a moment ago; extents that stay dirty are written again after the next open */
+		if (kset.type == PC_KSET_KEYS)
+			clean_kset(cache, buf, &kset);
+		pos += kset.slot_nr;
+	}
+}
+
+static int store_dirty_tail(struct pcache *cache, uint64_t dirty_tail_pos, uint64_t durable_pos)
+{
+	struct pc_layout *layout = &cache->layout;
+	struct pc_tail tail;
+	int rc;
+
+	pc_mutex_lock(&layout->lock);
+	tail = layout->tail;
+	tail.dirty_tail_pos = dirty_tail_pos;
+	tail.mark_pos = PC_MAX(tail.mark_pos, durable_pos);
+	rc = pc_layout_store_tail_locked(layout, &tail);
+	pc_mutex_unlock(&layout->lock);
+	return rc ? pc_core_failstop(cache, rc) : 0;
+}
+
+/* ---- the step -------------------------------------------------------------------------------------------------------------- */
+
+/* One batch from from. 1: the dirty tail has moved. */
+static int run_batch(struct pcache *cache, uint64_t from, uint64_t limit)
+{
+	struct pc_writeback *wb = cache->writeback;
+	uint64_t end = from;
+	int rc;
+
+	wb->item_nr = 0;
+	wb->batch_bytes = 0;
+	wb->issued = false;
+	wb->limit_pos = limit;
+	rc = collect(cache, from, limit, &end);
+	if (rc)
+		drop_items(cache);
+	else
+		rc = issue_and_drop(cache);
+	if (!rc && wb->issued) {
+		atomic_fetch_add_explicit(&cache->stats.backing_flushes, 1, memory_order_relaxed);
+		/* Order: the backing has everything of the batch before the tail record says so. A failed flush fails the batch: it is written again. */
+		rc = backing_result(cache, pc_backing_flush(cache->backing));
+	}
+	if (rc)
+		return rc;
+	rc = store_dirty_tail(cache, end, limit);
+	if (rc)
+		return rc;
+	clean_range(cache, from, end);
+	atomic_store_explicit(&cache->map.maybe_empty, true, memory_order_release);
+	return 1;
+}
+
+int pc_writeback_step(struct pcache *cache)
+{
+	struct pc_log *log = &cache->log;
+	uint64_t from, limit;
+	int rc = 0;
+
+	if (atomic_load_explicit(&cache->failstop, memory_order_acquire))
+		return PCACHE_E_FAILSTOP;
+	pc_mutex_lock(&cache->writeback->lock);
+	from = pc_layout_tail(&cache->layout).dirty_tail_pos;
+	limit = pc_log_durable_pos(log);
+	if (from >= limit && atomic_load_explicit(&log->head, memory_order_acquire) > limit) {
+		/* Page granularity: what is not durable in the cache must not go to the backing. */
+		rc = pc_core_sync(cache);
+		limit = pc_log_durable_pos(log);
+	}
+	if (!rc && from < limit)
+		rc = run_batch(cache, from, limit);
+	pc_mutex_unlock(&cache->writeback->lock);
+	atomic_store_explicit(&cache->degraded, rc < 0, memory_order_relaxed);
+	if (rc > 0)
+		pc_space_progress(cache);
+	return rc;
+}
+
+uint64_t pc_service_dirty_bytes(struct pcache *cache)
+{
+	uint64_t blk_nr = atomic_load_explicit(&cache->dirty_zero_blk, memory_order_relaxed);
+
+	for (uint32_t id = 0; id < cache->map.segment_nr; id++)
+		blk_nr += atomic_load_explicit(&cache->map.segs[id].dirty_blk, memory_order_relaxed);
+	return bytes_of(cache, blk_nr);
+}
+
+int pc_service_drain(struct pcache *cache, pcache_progress_fn progress, void *user)
+{
+	uint64_t target = atomic_load(&cache->log.head), total = pc_service_dirty_bytes(cache);
+	int rc = 0;
+
+	while (pc_layout_tail(&cache->layout).dirty_tail_pos < target) {
+		rc = pc_writeback_step(cache);
+		if (rc < 0)
+			return rc;
+		if (rc == 0)
+			break;
+		if (progress) {
+			uint64_t left = PC_MIN(pc_service_dirty_bytes(cache), total);
+
+			if (progress(user, total - left, total))
+				return -ECANCELED;
+		}
+	}
+	return 0;
+}
