@@ -135,14 +135,16 @@ int pc_index_reserve_locked(struct pc_index *index, uint64_t mask, uint32_t piec
 	return 0;
 }
 
-void pc_index_insert_locked(struct pc_index *index, const struct pc_extent *extent, pc_displaced_fn displaced, void *ctx)
+void pc_index_insert_locked(struct pc_index *index, const struct pc_extent *extent, pc_displaced_fn displaced,
+			    void *ctx)
 {
 	uint64_t end_blk = extent->vol_blk + extent->len_blk;
 	uint64_t part_len;
 
 	assert(extent->len_blk > 0);
 	if (end_blk <= pc_index_stripe_end(index, extent->vol_blk)) {
-		pc_shard_replace_locked(shard_of(index, extent->vol_blk), extent->vol_blk, extent->len_blk, extent, displaced, ctx);
+		pc_shard_replace_locked(shard_of(index, extent->vol_blk), extent->vol_blk, extent->len_blk, extent,
+					displaced, ctx);
 		return;
 	}
 	for (uint64_t vol_blk = extent->vol_blk; vol_blk < end_blk; vol_blk += part_len) {
@@ -154,7 +156,8 @@ void pc_index_insert_locked(struct pc_index *index, const struct pc_extent *exte
 	}
 }
 
-void pc_index_erase_locked(struct pc_index *index, uint64_t vol_blk, uint64_t len_blk, pc_displaced_fn displaced, void *ctx)
+void pc_index_erase_locked(struct pc_index *index, uint64_t vol_blk, uint64_t len_blk, pc_displaced_fn displaced,
+			   void *ctx)
 {
 	uint64_t end_blk = vol_blk + len_blk;
 	uint64_t part_len;
@@ -166,7 +169,8 @@ void pc_index_erase_locked(struct pc_index *index, uint64_t vol_blk, uint64_t le
 }
 
 /* Copies what of [vol_blk, end_blk) is in the shard, clipped. Returns how many. */
-static uint32_t lookup_stripe(const struct pc_shard *shard, uint64_t vol_blk, uint64_t end_blk, struct pc_extent *out, uint32_t max)
+static uint32_t lookup_stripe(const struct pc_shard *shard, uint64_t vol_blk, uint64_t end_blk, struct pc_extent *out,
+			      uint32_t max)
 {
 	struct pc_shard_at at = pc_shard_find_locked(shard, vol_blk);
 	uint32_t nr = 0;
@@ -181,13 +185,15 @@ static uint32_t lookup_stripe(const struct pc_shard *shard, uint64_t vol_blk, ui
 
 			if (nr == max || extent->vol_blk >= end_blk)
 				return nr;
-			out[nr++] = to - from == extent->len_blk ? *extent : pc_extent_part(extent, from, (uint32_t)(to - from));
+			out[nr++] = to - from == extent->len_blk ? *extent
+								 : pc_extent_part(extent, from, (uint32_t)(to - from));
 		}
 	}
 	return nr;
 }
 
-uint32_t pc_index_lookup_locked(struct pc_index *index, uint64_t vol_blk, uint64_t len_blk, struct pc_extent *out, uint32_t max)
+uint32_t pc_index_lookup_locked(struct pc_index *index, uint64_t vol_blk, uint64_t len_blk, struct pc_extent *out,
+				uint32_t max)
 {
 	uint64_t end_blk = vol_blk + len_blk;
 	uint64_t part_len;

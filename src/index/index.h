@@ -42,7 +42,14 @@ _Static_assert(sizeof(struct pc_extent) == 32, "extent");
 struct pc_extent pc_extent_part(const struct pc_extent *extent, uint64_t vol_blk, uint32_t len_blk);
 
 /* How new range [a, a + a_len) meets old extent [b, b + b_len): one classifier, one switch. */
-enum pc_overlap { PC_OVERLAP_NONE, PC_OVERLAP_EQUAL, PC_OVERLAP_HEAD, PC_OVERLAP_TAIL, PC_OVERLAP_CONTAINS, PC_OVERLAP_CONTAINED };
+enum pc_overlap {
+	PC_OVERLAP_NONE,
+	PC_OVERLAP_EQUAL,
+	PC_OVERLAP_HEAD,
+	PC_OVERLAP_TAIL,
+	PC_OVERLAP_CONTAINS,
+	PC_OVERLAP_CONTAINED
+};
 enum pc_overlap pc_overlap_classify(uint64_t new_blk, uint64_t new_len, uint64_t old_blk, uint64_t old_len);
 
 struct pc_index;
@@ -75,20 +82,23 @@ int pc_index_reserve_locked(struct pc_index *index, uint64_t mask, uint32_t piec
 /*
  * Inserts extent, cut at stripe borders; older extents give way, whole or in part, and go to displaced (may be NULL). Cancels overlapping fills. Cannot fail.
  */
-void pc_index_insert_locked(struct pc_index *index, const struct pc_extent *extent, pc_displaced_fn displaced, void *ctx);
+void pc_index_insert_locked(struct pc_index *index, const struct pc_extent *extent, pc_displaced_fn displaced,
+			    void *ctx);
 
 /* Removes a range (a reserve for one piece per stripe must be there, since an extent may be split); cancels overlapping fills. */
-void pc_index_erase_locked(struct pc_index *index, uint64_t vol_blk, uint64_t len_blk, pc_displaced_fn displaced, void *ctx);
+void pc_index_erase_locked(struct pc_index *index, uint64_t vol_blk, uint64_t len_blk, pc_displaced_fn displaced,
+			   void *ctx);
 
 /*
  * Copies the extents that intersect the range, clipped to it, in ascending order, at most max. Returns how many. The range must lie within shards that are locked; it may
  * span stripes.
  */
-uint32_t pc_index_lookup_locked(struct pc_index *index, uint64_t vol_blk, uint64_t len_blk, struct pc_extent *out, uint32_t max);
+uint32_t pc_index_lookup_locked(struct pc_index *index, uint64_t vol_blk, uint64_t len_blk, struct pc_extent *out,
+				uint32_t max);
 
 /*
  * Calls fn for every extent that intersects the range and lets it change pos and flags, or drop the extent (PC_WALK_DROP). Whole extents are shown, not
- * clipped ones. Needs no reserve.
+ * clipped ones. Needs no reserve. A drop is an erasure: it cancels overlapping fills. fn must not call the index.
  */
 enum pc_walk { PC_WALK_KEEP, PC_WALK_DROP, PC_WALK_STOP };
 typedef enum pc_walk (*pc_walk_fn)(void *ctx, struct pc_extent *extent);

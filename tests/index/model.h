@@ -47,7 +47,8 @@ static inline uint64_t rnd(uint64_t *seed)
 	return z ^ z >> 31;
 }
 
-static inline void model_init(struct model *m, uint32_t shard_nr, uint32_t stripe_blk, uint64_t base, uint32_t space_blk)
+static inline void model_init(struct model *m, uint32_t shard_nr, uint32_t stripe_blk, uint64_t base,
+			      uint32_t space_blk)
 {
 	struct pc_index_params params = { .shard_nr = shard_nr, .stripe_blk = stripe_blk };
 

@@ -25,7 +25,8 @@ static void check_part(const struct pc_extent *whole, uint32_t skip_blk, uint32_
 	assert_int_equal(part.flags, whole->flags);
 	assert_int_equal(part.seg_blk, whole->seg_blk + skip_blk);
 	assert_int_equal(part.seg_blk - (part.geom & 7), whole->seg_blk - (whole->geom & 7));
-	assert_int_equal((part.geom & 7) + part.len_blk + (part.geom >> 3), (whole->geom & 7) + whole->len_blk + (whole->geom >> 3));
+	assert_int_equal((part.geom & 7) + part.len_blk + (part.geom >> 3),
+			 (whole->geom & 7) + whole->len_blk + (whole->geom >> 3));
 }
 
 static void test_data_part_keeps_its_chunk(void **state)
@@ -34,9 +35,14 @@ static void test_data_part_keeps_its_chunk(void **state)
 	for (uint32_t head = 0; head < 8; head++) {
 		for (uint32_t len = 1; head + len <= 8; len++) {
 			for (uint32_t tail = 0; head + len + tail <= 8; tail++) {
-				struct pc_extent whole = { .vol_blk = VOLUME_BLK + 1000, .pos = 77, .len_blk = len, .seg_id = 5,
-							   .crc = 0xdeadbeef, .seg_blk = (uint16_t)(40 + head),
-							   .geom = (uint8_t)(head | tail << 3), .flags = PC_EXT_DATA | PC_EXT_DIRTY };
+				struct pc_extent whole = { .vol_blk = VOLUME_BLK + 1000,
+							   .pos = 77,
+							   .len_blk = len,
+							   .seg_id = 5,
+							   .crc = 0xdeadbeef,
+							   .seg_blk = (uint16_t)(40 + head),
+							   .geom = (uint8_t)(head | tail << 3),
+							   .flags = PC_EXT_DATA | PC_EXT_DIRTY };
 
 				for (uint32_t skip = 0; skip < len; skip++) {
 					for (uint32_t part = 1; skip + part <= len; part++)

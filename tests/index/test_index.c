@@ -36,7 +36,8 @@ static void test_every_overlap_case(void **state)
 				if (kind == 2)
 					model_erase(&m, blk, len);
 				else
-					model_insert(&m, blk, len, (uint8_t)(kind == 0 ? PC_EXT_DATA : PC_EXT_ZERO), blk * 77 + len);
+					model_insert(&m, blk, len, (uint8_t)(kind == 0 ? PC_EXT_DATA : PC_EXT_ZERO),
+						     blk * 77 + len);
 				model_compare(&m);
 				model_fini(&m);
 			}
@@ -124,8 +125,8 @@ static void random_run(const struct shape *shape, uint64_t seed)
 static void test_random_runs(void **state)
 {
 	static const struct shape shapes[] = {
-		{ 1, 8, 512, 20, 20000 },	{ 1, 8192, 8192, 300, 40000 },	{ 3, 16, 2048, 100, 20000 },
-		{ 4, 64, 16384, 1000, 40000 }, { 64, 8, 4096, 200, 20000 },	{ 7, 1024, 16384, 3000, 40000 },
+		{ 1, 8, 512, 20, 20000 },       { 1, 8192, 8192, 300, 40000 }, { 3, 16, 2048, 100, 20000 },
+		{ 4, 64, 16384, 1000, 40000 },  { 64, 8, 4096, 200, 20000 },   { 7, 1024, 16384, 3000, 40000 },
 		{ 1, 16384, 16384, 16, 60000 },
 	};
 
@@ -474,23 +475,57 @@ static void plant(struct pc_shard *shard, uint32_t damage)
 	struct pc_extent *ext = shard->refs[1].leaf->ext;
 
 	switch (damage) {
-	case 0: ext[3].len_blk = 0; break;
-	case 1: ext[3].len_blk = 5; break; /* into the next */
-	case 2: ext[3].vol_blk = ext[5].vol_blk + 1; break;
-	case 3: ext[31].vol_blk += 1 << 20; break; /* into another shard's stripe, and out of order */
-	case 4: ext[3].flags = 3; break;
-	case 5: ext[3].geom = 7; break; /* head before the segment */
-	case 6: ext[3].geom = 7 << 3; ext[3].len_blk = 2; break;
-	case 7: shard->first_blks[1]--; break;
-	case 8: shard->refs[1].nr--; break;
-	case 9: shard->refs[1].nr = 0; break;
-	case 10: shard->extent_nr++; break;
-	case 11: shard->dram_bytes++; break;
-	case 12: shard->free_nr++; break;
-	case 13: shard->leaf_nr--; break;
-	case 14: shard->refs[shard->leaf_nr - 1].leaf->ext[shard->refs[shard->leaf_nr - 1].nr - 1].len_blk = 8; break; /* over the stripe's end */
-	case 15: shard->refs[shard->leaf_nr - 1].leaf->ext[shard->refs[shard->leaf_nr - 1].nr - 1].vol_blk += 1024; break; /* another shard's */
-	default: fail();
+	case 0:
+		ext[3].len_blk = 0;
+		break;
+	case 1:
+		ext[3].len_blk = 5;
+		break; /* into the next */
+	case 2:
+		ext[3].vol_blk = ext[5].vol_blk + 1;
+		break;
+	case 3:
+		ext[31].vol_blk += 1 << 20;
+		break; /* into another shard's stripe, and out of order */
+	case 4:
+		ext[3].flags = 3;
+		break;
+	case 5:
+		ext[3].geom = 7;
+		break; /* head before the segment */
+	case 6:
+		ext[3].geom = 7 << 3;
+		ext[3].len_blk = 2;
+		break;
+	case 7:
+		shard->first_blks[1]--;
+		break;
+	case 8:
+		shard->refs[1].nr--;
+		break;
+	case 9:
+		shard->refs[1].nr = 0;
+		break;
+	case 10:
+		shard->extent_nr++;
+		break;
+	case 11:
+		shard->dram_bytes++;
+		break;
+	case 12:
+		shard->free_nr++;
+		break;
+	case 13:
+		shard->leaf_nr--;
+		break;
+	case 14:
+		shard->refs[shard->leaf_nr - 1].leaf->ext[shard->refs[shard->leaf_nr - 1].nr - 1].len_blk = 8;
+		break; /* over the stripe's end */
+	case 15:
+		shard->refs[shard->leaf_nr - 1].leaf->ext[shard->refs[shard->leaf_nr - 1].nr - 1].vol_blk += 1024;
+		break; /* another shard's */
+	default:
+		fail();
 	}
 }
 

@@ -169,6 +169,27 @@ static void test_random_batches_never_allocate(void **state)
 	}
 }
 
+/* Whatever is left of leaves and of places in the root: afterwards there is enough of both. */
+static void test_reserve_tops_up_both(void **state)
+{
+	(void)state;
+	for (uint32_t code = 0; code < 5 * 5 * 6; code++) {
+		uint32_t root_left = code % 5;
+		uint32_t free_nr = code / 5 % 5;
+		uint32_t piece_nr = code / 25;
+		struct pc_shard shard;
+
+		assert_int_equal(pc_shard_init(&shard, 0), 0);
+		assert_int_equal(pc_shard_reserve_locked(&shard, 4), 0);
+		shard.root_cap = root_left;
+		for (; shard.free_nr > free_nr; shard.free_nr--)
+			shard.free_list = shard.free_list->next_free;
+		assert_int_equal(pc_shard_reserve_locked(&shard, piece_nr), 0);
+		assert_true(shard.free_nr >= piece_nr && shard.root_cap - shard.leaf_nr >= piece_nr);
+		pc_shard_fini(&shard);
+	}
+}
+
 static void test_a_refused_reserve_changes_nothing(void **state)
 {
 	struct model m;
@@ -216,6 +237,7 @@ int main(void)
 		cmocka_unit_test(test_one_cut_in_every_full_leaf),
 		cmocka_unit_test(test_one_piece_takes_one_leaf_at_most),
 		cmocka_unit_test(test_random_batches_never_allocate),
+		cmocka_unit_test(test_reserve_tops_up_both),
 		cmocka_unit_test(test_a_refused_reserve_changes_nothing),
 		cmocka_unit_test(test_new_without_memory),
 	};

@@ -62,7 +62,9 @@ static void *work(void *arg)
 		uint64_t vol_blk = BASE_BLK + rnd(&worker->seed) % (SPACE_BLK - len);
 		uint64_t pos = worker->seed;
 		uint64_t mask = pc_index_mask(worker->index, vol_blk, len);
-		struct pc_extent extent = { .vol_blk = vol_blk, .len_blk = len, .pos = pos, .flags = PC_EXT_ZERO | PC_EXT_DIRTY };
+		struct pc_extent extent = {
+			.vol_blk = vol_blk, .len_blk = len, .pos = pos, .flags = PC_EXT_ZERO | PC_EXT_DIRTY
+		};
 		struct pc_fill fill = { .vol_blk = vol_blk, .len_blk = 1 };
 
 		pc_index_lock(worker->index, mask);
@@ -81,7 +83,8 @@ static void *work(void *arg)
 		}
 		pc_index_unlock(worker->index, mask);
 		if (op % 64 == 0)
-			worker->failed |= pc_index_extent_nr(worker->index) > SPACE_BLK || pc_index_dram_bytes(worker->index) == 0;
+			worker->failed |= pc_index_extent_nr(worker->index) > SPACE_BLK ||
+					  pc_index_dram_bytes(worker->index) == 0;
 		if (op % 1024 == 0)
 			worker->failed |= pc_index_check(worker->index) != NULL;
 	}
