@@ -64,7 +64,7 @@ struct check_counts {
 	uint64_t ksets, voids, marks, keys;
 	uint64_t unfinished; /* ksets above the mark whose data is not there */
 	uint64_t live_extents, dirty_bytes, clean_bytes, dirty_zero_bytes, poisoned_bytes;
-	uint64_t segments_free, segments_data, segments_log;
+	uint64_t segments_free, segments_data, segments_log, segments_old_log; /* by their records */
 	uint64_t verified_bytes;
 };
 
@@ -90,7 +90,7 @@ struct check {
 	uint32_t log_segment_nr;
 
 	/* check_log.c */
-	uint64_t mark_pos; /* everything below is durable: the highest of the tail's and all marks */
+	uint64_t mark_pos; /* everything below is durable: the highest of the tail's, the dirty tail and all marks */
 	uint64_t end_pos; /* after the last valid kset */
 	struct check_key *keys;
 	size_t key_nr, key_room;

@@ -321,7 +321,7 @@ int check_log(struct check *check)
 
 	if (!buf)
 		return -ENOMEM;
-	check->mark_pos = check->tail.mark_pos;
+	check->mark_pos = PC_MAX(check->tail.mark_pos, check->tail.dirty_tail_pos); /* what is on the backing was durable before */
 	check->end_pos = check->tail.log_tail_pos;
 	err = walk_log(check, buf, true);
 	if (err == 0) {

@@ -49,8 +49,8 @@ static void print_text(const struct check *check)
 	const struct check_counts *counts = &check->counts;
 	char dirty[TOOL_BYTES_TEXT], clean[TOOL_BYTES_TEXT], verified[TOOL_BYTES_TEXT];
 
-	printf("segments   %" PRIu64 " data, %" PRIu64 " log, %" PRIu64 " free\n", counts->segments_data, counts->segments_log,
-	       counts->segments_free);
+	printf("segments   %" PRIu64 " of data, %" PRIu64 " of the log, %" PRIu64 " formerly of the log, %" PRIu64 " never used\n",
+	       counts->segments_data, counts->segments_log - counts->segments_old_log, counts->segments_old_log, counts->segments_free);
 	printf("log        %" PRIu64 " ksets (%" PRIu64 " void, %" PRIu64 " marks), %" PRIu64 " keys, %" PRIu64 " unfinished; positions %" PRIu64
 	       " to %" PRIu64 ", marked up to %" PRIu64 "\n",
 	       counts->ksets, counts->voids, counts->marks, counts->keys, counts->unfinished, check->tail.log_tail_pos, check->end_pos,
@@ -79,8 +79,9 @@ static void print_json(const struct check *check)
 		{ "repairs", check->problem_nr[CHECK_REPAIR] },
 		{ "damage", check->problem_nr[CHECK_DAMAGE] },
 		{ "segments_data", counts->segments_data },
-		{ "segments_log", counts->segments_log },
-		{ "segments_free", counts->segments_free },
+		{ "segments_log", counts->segments_log - counts->segments_old_log },
+		{ "segments_old_log", counts->segments_old_log },
+		{ "segments_unused", counts->segments_free },
 		{ "ksets", counts->ksets },
 		{ "voids", counts->voids },
 		{ "marks", counts->marks },
