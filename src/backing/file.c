@@ -26,8 +26,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define SIZE_UNIT_BYTES 512u
-
 struct file_backing {
 	int fd;
 	bool read_only;
@@ -143,8 +141,6 @@ static int find_size(struct file_backing *file, uint64_t *out_size_bytes)
 	} else {
 		return -ENOTSUP;
 	}
-	if (size_bytes == 0 || size_bytes % SIZE_UNIT_BYTES != 0)
-		return -EINVAL;
 	*out_size_bytes = size_bytes;
 	return 0;
 }
@@ -178,7 +174,7 @@ int pc_backing_file_new(const char *path, uint32_t flags, struct pcache_backing 
 	err = find_size(file, &ops.size_bytes);
 	if (err != 0)
 		goto close_fd;
-	err = pc_backing_new(&ops, file, out_backing);
+	err = pc_backing_new(&ops, file, out_backing); /* refuses a size of 0 or not in units of 512 */
 	if (err != 0)
 		goto close_fd;
 	return 0;

@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -27,6 +28,36 @@
 #define VERSION_OFF 8
 #define INFO_BYTES_OFF 12
 #define SEQUENCE_OFF 24
+
+/* Hooks into the file accesses of this program, so that a writer can come in the middle of a read, and the disk be full. */
+static void (*in_the_middle)(void); /* called once, halfway through the next read of a snapshot */
+static int write_error; /* errno of writes */
+
+ssize_t pread(int fd, void *buf, size_t len, off_t off)
+{
+	void (*hook)(void) = in_the_middle;
+	size_t half = len / 2;
+	ssize_t got;
+
+	if (hook == NULL || len < 64 || off == 0)
+		return syscall(SYS_pread64, fd, buf, len, off);
+	in_the_middle = NULL;
+	got = syscall(SYS_pread64, fd, buf, half, off);
+	if (got != (ssize_t)half)
+		return got;
+	hook();
+	got = syscall(SYS_pread64, fd, (uint8_t *)buf + half, len - half, off + (off_t)half);
+	return got < 0 ? got : got + (ssize_t)half;
+}
+
+ssize_t pwrite(int fd, const void *buf, size_t len, off_t off)
+{
+	if (write_error != 0) {
+		errno = write_error;
+		return -1;
+	}
+	return syscall(SYS_pwrite64, fd, buf, len, off);
+}
 
 struct place {
 	char dir[64];
@@ -240,6 +271,60 @@ static void test_concurrent_writers(void **state)
 	pc_stats_page_close(publishers[0].page);
 }
 
+static struct pc_stats_page *middle_page;
+
+static void publish_other(void)
+{
+	struct pcache_info info;
+
+	fill(&info, 5000);
+	assert_int_equal(pc_stats_page_publish(middle_page, &info), 0);
+}
+
+/* A writer comes and goes between two halves of a read: the reader notices and takes the new snapshot. */
+static void test_writer_in_the_middle_of_a_read(void **state)
+{
+	struct pcache_info info;
+
+	(void)state;
+	middle_page = create();
+	fill(&info, 1);
+	assert_int_equal(pc_stats_page_publish(middle_page, &info), 0);
+	in_the_middle = publish_other;
+	assert_int_equal(read_page(&info), 0);
+	assert_null(in_the_middle);
+	assert_true(is_whole(&info));
+	assert_int_equal(info.segments, 5000);
+	pc_stats_page_close(middle_page);
+}
+
+/* No page and no temporary file (see teardown) when it cannot be made; no half snapshot when one cannot be written. */
+static void test_full_disk(void **state)
+{
+	struct pc_stats_page *page = NULL;
+	struct pcache_info info;
+
+	(void)state;
+	write_error = ENOSPC;
+	assert_int_equal(pc_stats_page_create(place.cache, &page), -ENOSPC);
+	assert_null(page);
+	write_error = 0;
+	page = create();
+	fill(&info, 1);
+	assert_int_equal(pc_stats_page_publish(page, &info), 0);
+	write_error = ENOSPC;
+	fill(&info, 2);
+	assert_int_equal(pc_stats_page_publish(page, &info), -ENOSPC);
+	write_error = 0;
+	assert_int_equal(read_page(&info), 0);
+	assert_int_equal(info.segments, 1);
+	fill(&info, 3);
+	assert_int_equal(pc_stats_page_publish(page, &info), 0);
+	assert_int_equal(read_page(&info), 0);
+	assert_int_equal(info.segments, 3);
+	pc_stats_page_close(page);
+}
+
 static void test_writer_died_inside(void **state)
 {
 	struct pc_stats_page *page = create();
@@ -433,6 +518,8 @@ int main(void)
 		TEST(test_arguments),
 		TEST(test_other_struct_sizes),
 		TEST(test_concurrent_writers),
+		TEST(test_writer_in_the_middle_of_a_read),
+		TEST(test_full_disk),
 		TEST(test_writer_died_inside),
 		TEST(test_page_of_a_dead_process),
 		TEST(test_child_does_not_remove),

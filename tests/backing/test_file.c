@@ -18,6 +18,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -27,6 +28,69 @@
 #include "pcache/pcache.h"
 
 #define FILE_BYTES (UINT64_C(1) << 20)
+
+/* What the kernel may do, but seldom does: the calls of this program go through here. */
+static struct {
+	size_t most_bytes; /* of one transfer; 0: all */
+	uint32_t interrupt; /* so many calls fail with EINTR first */
+	bool zero; /* transfers move nothing */
+	int error; /* of fdatasync and fallocate */
+	uint32_t calls;
+} odd;
+
+static bool odd_result(size_t *len, ssize_t *out_result)
+{
+	odd.calls++;
+	if (odd.interrupt != 0) {
+		odd.interrupt--;
+		errno = EINTR;
+		*out_result = -1;
+		return true;
+	}
+	if (odd.zero) {
+		*out_result = 0;
+		return true;
+	}
+	if (odd.most_bytes != 0 && *len > odd.most_bytes)
+		*len = odd.most_bytes;
+	return false;
+}
+
+ssize_t pread(int fd, void *buf, size_t len, off_t off)
+{
+	ssize_t result;
+
+	return odd_result(&len, &result) ? result : syscall(SYS_pread64, fd, buf, len, off);
+}
+
+ssize_t pwrite(int fd, const void *buf, size_t len, off_t off)
+{
+	ssize_t result;
+
+	return odd_result(&len, &result) ? result : syscall(SYS_pwrite64, fd, buf, len, off);
+}
+
+int fdatasync(int fd)
+{
+	odd.calls++;
+	if (odd.error != 0) {
+		errno = odd.error;
+		return -1;
+	}
+	return (int)syscall(SYS_fdatasync, fd);
+}
+
+int fallocate(int fd, int mode, off_t off, off_t len)
+{
+	odd.calls++;
+	if (odd.error != 0) {
+		errno = odd.error;
+		if (odd.error == EINTR)
+			odd.error = 0;
+		return -1;
+	}
+	return (int)syscall(SYS_fallocate, fd, mode, off, len);
+}
 
 struct place {
 	char dir[256];
@@ -310,6 +374,84 @@ static void test_write_error(void **state)
 	pcache_backing_free(backing);
 }
 
+static void test_short_and_interrupted_transfers(void **state)
+{
+	const struct place *place = *state;
+	struct pcache_backing *backing;
+	static uint8_t put[65536];
+	static uint8_t got[65536];
+
+	make_file(place, FILE_BYTES, 0x77);
+	backing = open_file(place, 0);
+	for (size_t i = 0; i < sizeof(put); i++)
+		put[i] = (uint8_t)(i * 7 >> 4);
+	memset(&odd, 0, sizeof(odd));
+	odd.most_bytes = 1000;
+	odd.interrupt = 3;
+	assert_int_equal(pc_backing_write(backing, put, 4096, sizeof(put)), 0);
+	assert_int_equal(odd.calls, 66 + 3);
+	odd.interrupt = 3;
+	assert_int_equal(pc_backing_read(backing, got, 4096, sizeof(got)), 0);
+	assert_int_equal(odd.calls, 2 * (66 + 3));
+	memset(&odd, 0, sizeof(odd));
+	assert_memory_equal(put, got, sizeof(put));
+	memset(got, 0, sizeof(got));
+	assert_int_equal(pc_backing_read(backing, got, 4096, sizeof(got)), 0);
+	assert_memory_equal(put, got, sizeof(put));
+
+	odd.zero = true; /* no progress is an error, not a loop */
+	assert_int_equal(pc_backing_write(backing, put, 0, 4096), -EIO);
+	assert_int_equal(pc_backing_read(backing, got, 0, 4096), -EIO);
+	memset(&odd, 0, sizeof(odd));
+	pcache_backing_free(backing);
+}
+
+/* A failed sync is told once and never repeated, EINTR neither. */
+static void test_failed_sync(void **state)
+{
+	static const int errors[] = { EIO, ENOSPC, EINTR, EDQUOT };
+	const struct place *place = *state;
+	struct pcache_backing *backing;
+
+	make_file(place, FILE_BYTES, 0x77);
+	backing = open_file(place, 0);
+	for (size_t i = 0; i < sizeof(errors) / sizeof(errors[0]); i++) {
+		memset(&odd, 0, sizeof(odd));
+		odd.error = errors[i];
+		assert_int_equal(pc_backing_flush(backing), -errors[i]);
+		assert_int_equal(odd.calls, 1);
+	}
+	memset(&odd, 0, sizeof(odd));
+	assert_int_equal(pc_backing_flush(backing), 0);
+	pcache_backing_free(backing);
+}
+
+static void test_fallocate_errors(void **state)
+{
+	static const int errors[] = { EIO, ENOSPC, EINVAL, ETXTBSY };
+	static const int falls_back[] = { EOPNOTSUPP, ENOSYS, EINTR };
+	const struct place *place = *state;
+	struct pcache_backing *backing;
+
+	make_file(place, FILE_BYTES, 0x77);
+	backing = open_file(place, 0);
+	memset(&odd, 0, sizeof(odd));
+	for (size_t i = 0; i < sizeof(errors) / sizeof(errors[0]); i++) {
+		odd.error = errors[i];
+		assert_int_equal(pc_backing_zero(backing, 0, 4096, false), -errors[i]);
+		assert_int_equal(pc_backing_zero(backing, 0, 4096, true), -errors[i]);
+	}
+	odd.error = 0;
+	assert_zero_range(backing, 0, 0);
+	for (size_t i = 0; i < sizeof(falls_back) / sizeof(falls_back[0]); i++) {
+		odd.error = falls_back[i];
+		assert_int_equal(pc_backing_zero(backing, 0, 4096 * (i + 1), (i & 1) != 0), 0);
+		odd.error = 0;
+		assert_zero_range(backing, 0, 4096 * (i + 1));
+	}
+	pcache_backing_free(backing);
+}
+
 static uint32_t open_fds(void)
 {
 	uint32_t nr = 0;
@@ -424,6 +566,9 @@ int main(void)
 		ON_BOTH(test_shortened_file),
 		ON_BOTH(test_write_error),
 		ON_BOTH(test_descriptors),
+		ON_BOTH(test_short_and_interrupted_transfers),
+		ON_BOTH(test_failed_sync),
+		ON_BOTH(test_fallocate_errors),
 		{ "test_block_device", test_block_device, setup_disk, teardown, NULL },
 	};
 
