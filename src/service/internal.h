@@ -13,6 +13,7 @@
 /* A part of a dirty version that must go to the backing. Its segment is pinned once per item. */
 struct pc_wb_item {
 	struct pc_extent extent;
+	uint32_t seq; /* order of collection: where ranges of one kset overlap, the later key wins */
 };
 
 struct pc_writeback {

@@ -139,7 +139,8 @@ static int add_item(struct pcache *cache, const struct pc_extent *part)
 		return rc;
 	if (is_data(part))
 		atomic_fetch_add_explicit(&cache->map.segs[part->seg_id].pins, 1, memory_order_acquire); /* the caller holds one already */
-	wb->items[wb->item_nr++].extent = *part;
+	wb->items[wb->item_nr] = (struct pc_wb_item){ .extent = *part, .seq = wb->item_nr };
+	wb->item_nr++;
 	wb->batch_bytes += is_data(part) ? bytes_of(cache, part->len_blk) : PC_CHUNK_BYTES;
 	return 0;
 }
