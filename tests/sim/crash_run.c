@@ -647,7 +647,10 @@ static int call_unit(struct world *w, const struct pc_gen_op *op, uint32_t flags
 /* One unit: 0, or the error of the library, if it is one that may come. */
 static int do_unit(struct world *w, const struct pc_gen_op *op, uint32_t flags)
 {
-	const uint64_t atomic_max = pcache_atomic_write_max(w->cache);
+	const bool zero = op->kind == PC_GEN_DISCARD || op->kind == PC_GEN_ZEROES;
+	/* A discard is cut where a write of its length would not be: after a stripe of each shard. */
+	const uint64_t zero_max = (uint64_t)w->run->shape.stripe_bytes * w->run->shape.shard_nr;
+	const uint64_t atomic_max = zero ? zero_max : pcache_atomic_write_max(w->cache);
 	uint64_t len_bytes = 0;
 	bool atomic;
 	int rc;

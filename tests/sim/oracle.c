@@ -32,7 +32,8 @@ struct entry {
 	uint32_t older; /* index, or NO_ENTRY */
 	uint16_t blk;
 	uint8_t slot; /* pending unit, or NO_SLOT: durable */
-	bool zero;
+	bool zero : 1;
+	bool hidden : 1; /* the same unit wrote over it: on the backing for a moment at most, never read */
 };
 
 struct unit {
@@ -251,12 +252,9 @@ void pc_oracle_put(struct pc_oracle *oracle, uint32_t blk, uint32_t len_blk, uin
 					    .slot = (uint8_t)oracle->open_slot,
 					    .zero = zero};
 
-		if (newest->slot == oracle->open_slot) { /* the unit covers the block twice */
-			newest->version = version;
-			newest->zero = zero;
-		} else {
-			oracle->newest[i] = add_entry(oracle, &entry);
-		}
+		if (newest->slot == oracle->open_slot)
+			newest->hidden = true;
+		oracle->newest[i] = add_entry(oracle, &entry);
 	}
 }
 
@@ -413,7 +411,7 @@ static void list_choices(const struct pc_oracle *oracle, uint32_t blk, const str
 		const bool pending = entry->slot != NO_SLOT;
 		const uint64_t bit = pending && oracle->units[entry->slot].atomic ? UINT64_C(1) << entry->slot : 0;
 
-		if (matches(entry, seen) && out->choice_nr < CHOICES_MAX)
+		if (matches(entry, seen) && !entry->hidden && out->choice_nr < CHOICES_MAX)
 			out->choice[out->choice_nr++] = (struct choice){.entry = idx, .needs = bit, .denies = passed};
 		if (!pending)
 			break;
