@@ -111,11 +111,11 @@ static int parse_number(const char *command, int id, const char *text, struct be
 			return tool_usage(command, "option --seconds wants a number up to 86400, not '%s'", text);
 		break;
 	case OPT_SIZE:
-		if (!tool_parse_bytes(text, &args->size_bytes) || args->size_bytes < 4096 || args->size_bytes > UINT64_C(1) << 46)
+		if (!tool_parse_bytes(text, &args->size_bytes) || args->size_bytes < 4096 || args->size_bytes > UINT64_C(1) << 56)
 			return tool_usage(command, "option --size wants a size such as 1G, not '%s'", text);
 		break;
 	default:
-		if (!tool_parse_bytes(text, &args->cache_bytes) || args->cache_bytes == 0 || args->cache_bytes > UINT64_C(1) << 46)
+		if (!tool_parse_bytes(text, &args->cache_bytes) || args->cache_bytes == 0 || args->cache_bytes > UINT64_C(1) << 56)
 			return tool_usage(command, "option --cache-size wants a size such as 4G, not '%s'", text);
 	}
 	return TOOL_OK;

@@ -51,8 +51,8 @@ patch() {
 	printf "$3" | dd of="$1" bs=1 seek="$2" conv=notrunc 2>/dev/null
 }
 
-truncate -s 64M backing
-truncate -s 32M other-size
+truncate -s 8M backing
+truncate -s 4M other-size
 : >empty
 head -c 1000 /dev/urandom >odd
 mkdir folder
@@ -113,12 +113,12 @@ refuses 1 'no-folder' format no-folder/cache --backing backing --size 64M
 refuses 1 'at least [0-9]+' format cache --backing backing --size 100K
 refuses 1 'no space.*smaller --size' format cache --backing backing --size 100T
 [ ! -e cache ] || { echo "a failed format left a file behind" >&2; faults=$((faults + 1)); }
-head -c 8388608 /dev/urandom >precious
+head -c 1048576 /dev/urandom >precious
 refuses 1 'not a pcache cache.*--force' format precious --backing backing
 least=$("$PCACHE" format cache --backing backing --size 64K 2>&1 | sed -n 's/.*at least \([0-9]*\).*/\1/p')
 works format cache --backing backing --size "$least"
 refuses 1 'already holds.*--force' format cache --backing backing --size 64M
-works format cache --backing backing --size 16M --force
+works format cache --backing backing --size 4M --force
 [ "$(stat -c %a cache)" = 600 ] || { echo "the mode of a new cache is not 0600" >&2; faults=$((faults + 1)); }
 works check cache
 works info cache
@@ -162,7 +162,7 @@ for command in info check "drain --backing backing"; do
 done
 refuses 1 '--force' format newer --backing backing
 cp cache short
-truncate -s 12M short
+truncate -s 3M short
 refuses 1 'shorter' info short
 refuses 1 'shorter' drain short --backing backing
 refuses 1 '--force' format short --backing backing
@@ -173,13 +173,13 @@ refuses 1 'pcache check' info damaged
 refuses 1 'pcache check' drain damaged --backing backing
 refuses 1 '--force' format damaged --backing backing
 cp --sparse=never cache holed
-if fallocate -p -o 8388608 -l 4194304 holed 2>/dev/null; then
+if fallocate -p -o 2097152 -l 1048576 holed 2>/dev/null; then
 	refuses 1 'holes.*fallocate' drain holed --backing backing
 fi
 
 # ---- the wrong backing
-refuses 1 'other-size: has 33554432 bytes.*67108864' drain cache --backing other-size
-works format named --backing backing --size 16M --backing-uuid 00112233-4455-6677-8899-aabbccddeeff
+refuses 1 'other-size: has 4194304 bytes.*8388608' drain cache --backing other-size
+works format named --backing backing --size 4M --backing-uuid 00112233-4455-6677-8899-aabbccddeeff
 works info --json named
 [ "$(jq -r .backing_uuid "$DISK_DIR/out")" = 00112233-4455-6677-8899-aabbccddeeff ] || { echo "the UUID is not recorded" >&2; faults=$((faults + 1)); }
 refuses 1 'no-such' drain cache --backing no-such
@@ -213,7 +213,7 @@ fi
 
 # ---- dirty data is never destroyed by accident
 if [ -x "$BIN_DIR/pcache-dirty" ]; then
-	works format dirty --backing backing --size 16M
+	works format dirty --backing backing --size 4M
 	"$BIN_DIR/pcache-dirty" dirty backing 1048576 || fail "cannot make dirty data"
 	works info --json dirty
 	[ "$(jq -r .dirty_bytes "$DISK_DIR/out")" = 1048576 ] || { echo "info does not show the dirty bytes" >&2; faults=$((faults + 1)); }
@@ -230,7 +230,7 @@ fi
 # ---- bench
 refuses 1 'exists.*give a directory' bench --cache precious
 refuses 1 'no room.*--cache-size' bench --cache . --cache-size 100T
-refuses 1 'smaller --size' bench --cache . --backing other-size --size 40M --cache-size 160M
+refuses 1 'smaller --size' bench --cache . --backing other-size --size 16M --cache-size 64M
 works bench --job randwrite,seqwrite,randread,seqread,mixed,writeflush --seconds 0.2 --size 8M --cache-size 64M --cache . --json
 for key in job bs threads ns_per_op limit_ns_per_op ratio iops p50_ns p99_ns p999_ns max_ns; do
 	[ "$(jq "[.jobs[] | has(\"$key\")] | length == 6 and all" "$DISK_DIR/out")" = true ] || { echo "bench --json: no $key" >&2; faults=$((faults + 1)); }
