@@ -805,7 +805,9 @@ static void recover_state(struct world *child, uint64_t key)
 	else if (open_cache(child) && read_all(child, run->seen)) {
 		if (!pc_oracle_recover(child->oracle, run->seen))
 			fail(child, "%s", pc_oracle_text(child->oracle));
-		else if (child->exploring || pc_rng_chance(&child->rng, 35))
+		else
+			pc_oracle_flushed(child->oracle, true); /* what an open shows is an epoch of its own */
+		if (!run->stop && (child->exploring || pc_rng_chance(&child->rng, 35)))
 			work_on(child);
 	}
 	if (child->cache != NULL)
