@@ -82,8 +82,7 @@ build_and_test()
 build_and_test debug
 build_and_test clang -L unit
 build_and_test asan -LE 'lint|soak'
-# The tests of what runs at once; tests/<folder>/test_*<one of these words>*.c.
-build_and_test tsan -L unit -R 'thread|concurr|race|stress|lock|worker|parallel'
+build_and_test tsan -L unit
 build_and_test release -LE 'soak|system'
 
 say "all builds: $skipped skipped"

@@ -17,7 +17,7 @@ expect() # what, program...
 	what=$1
 	shift
 	"$@" >"$tmp/out" 2>&1 || { echo "$what: exit $?"; cat "$tmp/out"; exit 1; }
-	grep -q '^.*libpcache 0\.9\.' "$tmp/out" || { echo "$what: unexpected output"; cat "$tmp/out"; exit 1; }
+	grep -q 'pcache 0\.9\.' "$tmp/out" || { echo "$what: unexpected output"; cat "$tmp/out"; exit 1; }
 	if grep -q 'function of the program' "$tmp/out"; then
 		echo "$what: names clash"
 		exit 1
