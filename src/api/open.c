@@ -215,8 +215,8 @@ static int open_mapped(struct pc_media *media, const struct pc_super *super, uin
 		rc = pc_service_init(cache);
 	if (!rc)
 		rc = recover(cache);
-	if (!rc && stats_path)
-		rc = pc_stats_page_create(stats_path, &stats_page);
+	if (!rc && stats_path && pc_stats_page_create(stats_path, &stats_page))
+		pc_msg(&cache->msg, PCACHE_LOG_WARN, "no statistics page beside %s: it cannot be made there", stats_path);
 	cache->stats_page = stats_page;
 	if (!rc && !cache->caller_maintains && !cache->read_only)
 		rc = pc_workers_start(cache, stats_page ? publish_stats : NULL);

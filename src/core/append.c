@@ -14,7 +14,6 @@
 
 void pc_kbuf_reset(struct pc_kbuf *kbuf)
 {
-	memset(kbuf->cells, 0, (size_t)PC_ROUND_UP(kbuf->cell_nr, 2u) * PC_CELL_BYTES);
 	kbuf->cell_nr = 1;
 	kbuf->key_nr = 0;
 }
@@ -25,6 +24,7 @@ uint32_t pc_kbuf_add(struct pc_kbuf *kbuf, uint32_t chunk_nr)
 
 	kbuf->cell_nr += 1 + (chunk_nr > 1 ? PC_DIV_UP(chunk_nr, PC_CRCS_PER_CELL) : 0);
 	kbuf->key_nr++;
+	memset(kbuf->cells + (size_t)cell_idx * PC_CELL_BYTES, 0, (size_t)(kbuf->cell_nr - cell_idx) * PC_CELL_BYTES);
 	return cell_idx;
 }
 
@@ -81,6 +81,8 @@ void pc_append_commit(struct pcache *cache, uint32_t inflight_idx, uint64_t pos,
 	struct pc_log *log = &cache->log;
 	uint32_t slot_nr = pc_kbuf_slot_nr(kbuf);
 
+	if (kbuf->cell_nr % 2)
+		memset(kbuf->cells + (size_t)kbuf->cell_nr * PC_CELL_BYTES, 0, PC_CELL_BYTES);
 	pc_kset_seal(kbuf->cells, pos, pc_log_seg(log, pos)->nonce, slot_nr, kbuf->key_nr);
 	if (PC_PLANTED(PC_PLANT_KSET_AFTER_ACK))
 		store_late(cache, pos, kbuf->cells, slot_nr);

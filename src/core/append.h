@@ -5,7 +5,7 @@
 
 #include "core/cache.h"
 
-/* Cells of a kset under construction. Zeroed; cell 0 is the header's. */
+/* Cells of a kset under construction; cell 0 is the header's. An even number of cells is there; each is zeroed when it is taken into use. */
 struct pc_kbuf {
 	uint8_t *cells; /* 64-byte aligned */
 	uint32_t cell_nr; /* used, header included */
@@ -13,7 +13,7 @@ struct pc_kbuf {
 	uint32_t key_nr;
 };
 
-/* Starts over: zeroes what was used. */
+/* Starts over. */
 void pc_kbuf_reset(struct pc_kbuf *kbuf);
 
 static inline uint32_t pc_kbuf_slot_nr(const struct pc_kbuf *kbuf)

@@ -2,7 +2,7 @@
 /*
  * Making true what an open shows. In this order, each step a choice that a crash leaves open again:
  *
- *   1  copies of records that are bad or old are rewritten from the good one, before any new record;
+ *   1  copies of records that are bad or old are rewritten from the good one, before any new record; then the tail record says: not closed;
  *   2  positions that hold nothing valid become void ksets, slots beyond the end that could pass for half a kset of this segment are zeroed;
  *   3  everything accepted above the mark is flushed, for the process may have died with it in the CPU caches; then one commit;
  *   4  the backing is flushed, for write-back may have died between a write and its flush;
@@ -102,7 +102,7 @@ static int mend_log(struct pcache *cache, const struct pc_replay *replay, uint64
 	return pc_media_commit(cache->media);
 }
 
-static int store_open_tail(struct pcache *cache, uint64_t head)
+static int store_open_tail(struct pcache *cache, uint64_t mark_pos)
 {
 	struct pc_layout *layout = &cache->layout;
 	struct pc_tail tail;
@@ -112,7 +112,7 @@ static int store_open_tail(struct pcache *cache, uint64_t head)
 	tail = layout->tail;
 	tail.flags = cache->strict ? 0 : PC_TAIL_FLAG_ORDERING_BATCH;
 	tail.gc_percent = cache->gc_percent;
-	tail.mark_pos = head;
+	tail.mark_pos = PC_MAX(tail.mark_pos, mark_pos);
 	rc = pc_layout_store_tail_locked(layout, &tail);
 	pc_mutex_unlock(&layout->lock);
 	return rc;
@@ -140,6 +140,9 @@ int pc_recovery_mend(struct pcache *cache, const struct pc_replay *replay)
 		pc_msg(&cache->msg, PCACHE_LOG_WARN, "%u damaged or outdated metadata copies repaired", cache->layout.repair_nr);
 		rc = pc_layout_repair(&cache->layout);
 	}
+	/* From the first other store on, the cache is one that was not closed. */
+	if (!rc && (cache->layout.tail.flags & PC_TAIL_FLAG_CLEAN_CLOSE))
+		rc = store_open_tail(cache, 0);
 	if (!rc)
 		rc = mend_log(cache, replay, head);
 	if (!rc)
