@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * pcache-dirty CACHE BACKING BYTES: leaves that many bytes of dirty data in a cache, by writing them under write-back that waits an hour,
- * and closes it.
+ * pcache-dirty CACHE BACKING BYTES [COMMAND]: leaves that many bytes of dirty data in a cache, by writing them under write-back that waits an
+ * hour, runs the command while the cache is open and publishes its statistics, and closes it.
  */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,7 +23,7 @@ static int leave_dirty(struct pcache *cache, uint64_t bytes)
 	return err;
 }
 
-static int run(const char *path, const char *backing_path, uint64_t bytes)
+static int run(const char *path, const char *backing_path, uint64_t bytes, const char *command)
 {
 	struct pcache_backing *backing = NULL;
 	struct pcache_config *config = NULL;
@@ -33,6 +34,8 @@ static int run(const char *path, const char *backing_path, uint64_t bytes)
 	if (err == 0)
 		err = pcache_config_set(config, PCACHE_OPT_WRITEBACK_DELAY_MS, 3600000);
 	if (err == 0)
+		err = pcache_config_set(config, PCACHE_OPT_STATS_PAGE, command != NULL);
+	if (err == 0)
 		err = pcache_backing_file_new(backing_path, 0, &backing);
 	if (err == 0)
 		err = pcache_open(path, config, backing, &cache);
@@ -40,6 +43,8 @@ static int run(const char *path, const char *backing_path, uint64_t bytes)
 		pcache_backing_free(backing);
 	} else {
 		err = leave_dirty(cache, bytes);
+		if (err == 0 && command && system(command) != 0)
+			err = -ECHILD;
 		close_err = pcache_close(cache);
 		err = err < 0 ? err : close_err;
 	}
@@ -51,9 +56,9 @@ int main(int argc, char **argv)
 {
 	int err;
 
-	if (argc != 4)
+	if (argc != 4 && argc != 5)
 		return 2;
-	err = run(argv[1], argv[2], strtoull(argv[3], NULL, 10));
+	err = run(argv[1], argv[2], strtoull(argv[3], NULL, 10), argv[4]);
 	if (err < 0)
 		fprintf(stderr, "pcache-dirty: %s\n", pcache_strerror(err));
 	return err < 0;

@@ -225,6 +225,13 @@ if [ -x "$BIN_DIR/pcache-dirty" ]; then
 	[ "$(jq -r .dirty_bytes "$DISK_DIR/out")" = 0 ] || { echo "drain left dirty data" >&2; faults=$((faults + 1)); }
 	refuses 1 'already holds.*--force' format dirty --backing backing
 	works format dirty --backing backing --force
+
+	# A cache in use that publishes statistics is shown, with what only its process knows.
+	"$BIN_DIR/pcache-dirty" dirty backing 65536 "'$PCACHE' info --json dirty >'$DISK_DIR/live' && '$PCACHE' info dirty >'$DISK_DIR/text'" ||
+		{ echo "info of a cache in use failed" >&2; faults=$((faults + 1)); }
+	[ "$(jq -r '[.state, .granularity, .granularity_forced, .commit, .dirty_bytes, .write_bytes] | join(" ")' "$DISK_DIR/live")" = \
+		"open cache line true write 65536 65536" ] || { echo "info of a cache in use:" >&2; cat "$DISK_DIR/live" >&2; faults=$((faults + 1)); }
+	grep -q '^hits ' "$DISK_DIR/text" || { echo "info of a cache in use shows no hits" >&2; faults=$((faults + 1)); }
 fi
 
 # ---- bench
