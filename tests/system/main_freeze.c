@@ -250,11 +250,11 @@ static void make_all(void)
 	rec->block_nr = backing_bytes / info.block_bytes;
 	rec->thread_nr = thread_nr;
 	rec->commit = info.commit;
-	rec->ordering = info.ordering;
+	must(pcache_config_get(config, PCACHE_OPT_ORDERING, &rec->ordering), "config"); /* what was asked for, not what the cache says */
 	rec->atomic_max_bytes = pcache_atomic_write_max(cache);
 	rec->magic = RECORD_MAGIC;
 	printf("freeze: writer of seed=%" PRIu64 " commit=%s ordering=%s crc=%u granularity=%u\n", rec->seed,
-	       info.commit == PCACHE_COMMIT_WRITE ? "write" : "flush", info.ordering == PCACHE_ORDERING_STRICT ? "strict" : "batch",
+	       info.commit == PCACHE_COMMIT_WRITE ? "write" : "flush", rec->ordering == PCACHE_ORDERING_STRICT ? "strict" : "batch",
 	       info.data_crc, info.granularity);
 	fflush(stdout);
 }

@@ -44,7 +44,7 @@ frozen() {
 	"$FREEZE" write cache="$folder/cache" backing="$folder/backing" record="$folder/record" seed="$SEED" "$@" >"$DISK_DIR/writer.log" 2>&1 &
 	CHILD=$!
 	tries=0
-	until grep -q seed= "$DISK_DIR/writer.log"; do
+	until grep -qs seed= "$DISK_DIR/writer.log"; do
 		kill -0 "$CHILD" 2>/dev/null || { cat "$DISK_DIR/writer.log" >&2; fail "$name: the writer ended"; }
 		tries=$((tries + 1))
 		[ $tries -lt 1200 ] || fail "$name: the writer did not begin"
