@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * pcache-craft IMAGE VARIANT: writes a small cache image with one thing wrong, built by the encoders of format/ alone, and prints what `pcache
- * check` must say of it: `SEVERITY OFFSET` in the form of its own lines, or nothing for a sound image. Without arguments it lists the variants.
+ * pcache-craft IMAGE VARIANT: writes a small cache image with one thing wrong, built by the encoders of format/ alone,
+ * and prints what `pcache check` must say of it: `SEVERITY OFFSET` in the form of its own lines, or nothing for a sound
+ * image. Without arguments it lists the variants.
  *
- * The sound image: LOG segment 0, DATA segments 1 (generation 5) and 2 (generation 9). Positions from 1024: four writes, a mark, one more write and a
- * discard above the mark.
+ * The sound image: LOG segment 0, DATA segments 1 (generation 5) and 2 (generation 9). Positions from 1024: four
+ * writes, a mark, one more write and a discard above the mark.
  */
 #include <fcntl.h>
 #include <inttypes.h>
@@ -47,10 +48,16 @@ static uint64_t blk_off(uint32_t seg_id, uint32_t seg_blk)
 	return pc_geo_segment_off(&super, seg_id) + (uint64_t)seg_blk * BLOCK_BYTES;
 }
 
-static void put_segrec(uint32_t seg_id, uint32_t type, uint64_t gen, uint64_t ordinal, uint64_t seq, unsigned int copies)
+static void put_segrec(uint32_t seg_id, uint32_t type, uint64_t gen, uint64_t ordinal, uint64_t seq,
+		       unsigned int copies)
 {
 	const struct pc_segrec rec = {
-		.seg_id = seg_id, .type = type, .seq = seq, .gen = gen, .ordinal = ordinal, .nonce = type == PC_SEG_LOG ? NONCE : 0,
+		.seg_id = seg_id,
+		.type = type,
+		.seq = seq,
+		.gen = gen,
+		.ordinal = ordinal,
+		.nonce = type == PC_SEG_LOG ? NONCE : 0,
 	};
 	struct pcm_segrec media;
 	unsigned int i;
@@ -87,7 +94,9 @@ static void put_super(void)
 /* A write of up to one chunk with its data. */
 static void put_write(uint64_t blk, uint32_t len_blk, uint32_t seg_id, uint16_t seg_blk, uint64_t gen, uint8_t flags)
 {
-	struct pc_key key = { .vol_blk = blk, .gen = gen, .seg_id = seg_id, .len_blk = len_blk, .seg_blk = seg_blk, .flags = flags };
+	struct pc_key key = {
+		.vol_blk = blk, .gen = gen, .seg_id = seg_id, .len_blk = len_blk, .seg_blk = seg_blk, .flags = flags
+	};
 	uint8_t *data = image + blk_off(seg_id, seg_blk);
 	uint8_t *slot = image + pos_off(pos);
 	uint32_t i;
@@ -114,7 +123,9 @@ static int make_sound(void)
 {
 	uint32_t i;
 
-	super = (struct pc_super){ .version = PC_FORMAT_VERSION, .flags = PC_SUPER_FLAG_DATA_CRC, .seq = 1, .backing_bytes = 64u << 20 };
+	super = (struct pc_super){
+		.version = PC_FORMAT_VERSION, .flags = PC_SUPER_FLAG_DATA_CRC, .seq = 1, .backing_bytes = 64u << 20
+	};
 	memset(super.cache_uuid, 7, sizeof(super.cache_uuid));
 	if (pc_geo_plan(MEDIA_BYTES, SEGMENT_BYTES, BLOCK_BYTES, &super) < 0)
 		return -1;
@@ -138,13 +149,17 @@ static int make_sound(void)
 	put_write(200, 8, SEG_A, 40, GEN_A, 0);
 	put_zero(50, 4);
 	tail = (struct pc_tail){
-		.seq = 3, .gc_percent = 70, .log_tail_pos = FIRST_POS, .dirty_tail_pos = FIRST_POS + 1, .mark_pos = FIRST_POS + 1,
+		.seq = 3,
+		.gc_percent = 70,
+		.log_tail_pos = FIRST_POS,
+		.dirty_tail_pos = FIRST_POS + 1,
+		.mark_pos = FIRST_POS + 1,
 	};
 	put_tail(3);
 	return 0;
 }
 
-/* ---- variants ---------------------------------------------------------------------------------------------------------- */
+/* ---- variants ------------------------------------------------------------ */
 
 static void sound(void)
 {
@@ -331,7 +346,10 @@ static const struct {
 	const char *name;
 	void (*apply)(void);
 } variants[] = {
-#define VARIANT(name) { #name, name }
+#define VARIANT(name) \
+	{ \
+#name, name \
+	}
 	VARIANT(sound),
 	VARIANT(clean_close),
 	VARIANT(kset_torn_below_mark),

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * pcache-dirty CACHE BACKING BYTES [COMMAND]: leaves that many bytes of dirty data in a cache, by writing them under write-back that waits an
- * hour, runs the command while the cache is open and publishes its statistics, and closes it.
+ * pcache-dirty CACHE BACKING BYTES [COMMAND]: leaves that many bytes of dirty data in a cache, by writing them under
+ * write-back that waits an hour, runs the command while the cache is open and publishes its statistics, and closes it.
  */
 #include <errno.h>
 #include <stdio.h>

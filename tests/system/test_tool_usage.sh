@@ -237,6 +237,7 @@ fi
 # ---- bench
 refuses 1 'exists.*give a directory' bench --cache precious
 refuses 1 'no room.*--cache-size' bench --cache . --cache-size 100T
+refuses 1 'holds data.*--force' bench --cache . --backing precious --size 1M --cache-size 64M
 refuses 1 'smaller --size' bench --cache . --backing other-size --size 16M --cache-size 64M
 works bench --job randwrite,seqwrite,randread,seqread,mixed,writeflush --seconds 0.2 --size 8M --cache-size 64M --cache . --json
 for key in job bs threads ns_per_op limit_ns_per_op ratio iops p50_ns p99_ns p999_ns max_ns; do
