@@ -2,14 +2,16 @@
 /*
  * Arguments of the commands: the walk over options, and values out of text.
  *
- * Options that the library knows by name are handed to its own parser (tool_config_set), so that tool and library never differ in
- * what they accept; the parsers here serve what only the tool knows. Every wrong argument ends in one line that names it and says
- * what was wanted; the caller then exits with TOOL_USAGE.
+ * Options that the library knows by name are handed to its own parser (tool_config_set), so that tool and library never
+ * differ in what they accept; the parsers here serve what only the tool knows. Every wrong argument ends in one line
+ * that names it and says what was wanted; the caller then exits with TOOL_USAGE.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "tool/tool.h"
 
@@ -138,8 +140,8 @@ bool tool_parse_uuid(const char *text, uint8_t *out_uuid)
 	return true;
 }
 
-bool tool_config_set(const char *command, struct pcache_config *config, const char *flag, const char *option, const char *text,
-		     const char *wants)
+bool tool_config_set(const char *command, struct pcache_config *config, const char *flag, const char *option,
+		     const char *text, const char *wants)
 {
 	if (pcache_config_set_str(config, option, text) == 0)
 		return true;
@@ -154,4 +156,42 @@ bool tool_same_file(const char *path_a, const char *path_b)
 	if (stat(path_a, &a) < 0 || stat(path_b, &b) < 0)
 		return false;
 	return a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
+int64_t tool_find_data(const char *path)
+{
+	enum { STEP_BYTES = 1 << 20 };
+	int64_t found = -1, budget = 64 << 20;
+	off_t at = 0, end;
+	char *buf;
+	int fd;
+
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	if (fd < 0)
+		return -1;
+	buf = malloc(STEP_BYTES);
+	end = lseek(fd, 0, SEEK_END);
+	while (buf && found < 0 && at < end) {
+		ssize_t got, i;
+		off_t data = lseek(fd, at, SEEK_DATA);
+
+		if (data < 0 && errno == ENXIO)
+			break; /* holes to the end */
+		if (data > at)
+			at = data;
+		got = pread(fd, buf, STEP_BYTES, at);
+		if (got <= 0)
+			break;
+		for (i = 0; i < got && buf[i] == 0; i++)
+			;
+		if (i < got)
+			found = at + i;
+		at += got;
+		budget -= got;
+		if (budget <= 0 && at < end - STEP_BYTES)
+			at = end - STEP_BYTES;
+	}
+	free(buf);
+	close(fd);
+	return found;
 }

@@ -13,7 +13,15 @@
 
 #include "tool/tool.h"
 
-enum bench_job { BENCH_RANDWRITE, BENCH_SEQWRITE, BENCH_RANDREAD, BENCH_SEQREAD, BENCH_MIXED, BENCH_WRITEFLUSH, BENCH_JOB_NR };
+enum bench_job {
+	BENCH_RANDWRITE,
+	BENCH_SEQWRITE,
+	BENCH_RANDREAD,
+	BENCH_SEQREAD,
+	BENCH_MIXED,
+	BENCH_WRITEFLUSH,
+	BENCH_JOB_NR
+};
 extern const char *const bench_job_names[BENCH_JOB_NR + 1];
 
 #define BENCH_MIXED_WRITE_PERCENT 30u
@@ -28,6 +36,7 @@ struct bench_args {
 	uint64_t cache_bytes; /* 0: choose */
 	const char *cache_path; /* NULL: choose */
 	const char *backing_path; /* NULL: a backing that does nothing */
+	bool force; /* a backing that holds data may be overwritten */
 	bool writeback;
 	bool data_crc;
 	bool json;
@@ -106,7 +115,7 @@ struct bench_result {
 	uint32_t slice_nr;
 };
 /* 0 or the error of the library. */
-int bench_run(struct bench_place *place, const struct bench_args *args, enum bench_job job, struct tool_progress *progress,
-	      struct bench_result *out_result);
+int bench_run(struct bench_place *place, const struct bench_args *args, enum bench_job job,
+	      struct tool_progress *progress, struct bench_result *out_result);
 
 #endif

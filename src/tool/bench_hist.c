@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * pcache bench, histogram: latencies in buckets whose width grows with the latency, so that any latency is known within 1.6 % and
- * adding one costs a few instructions and no memory. Each thread fills its own; they are merged at the end.
+ * pcache bench, histogram: latencies in buckets whose width grows with the latency, so that any latency is known within
+ * 1.6 % and adding one costs a few instructions and no memory. Each thread fills its own; they are merged at the end.
  */
 #include "tool/bench.h"
 

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * pcache bench, limit: what the machine needs for the bytes of a job and nothing else, so that a ratio can be quoted instead of
- * nanoseconds of one machine.
+ * pcache bench, limit: what the machine needs for the bytes of a job and nothing else, so that a ratio can be quoted
+ * instead of nanoseconds of one machine.
  *
- * A write is a copy that bypasses the caches, a log slot of one cache line, and one fence where the job's commit mode has one. A read is a
- * copy out of the mapping. Both exist with and without a CRC32C of the data; bench_run.c takes whichever is faster, which is the harder limit. The CRC
- * uses the processor's own instruction on three parts of a chunk at once, since one chain of it would wait for itself; the parts are
- * joined by a table that appends zeroes to a CRC (linear over its bits).
+ * A write is a copy that bypasses the caches, a log slot of one cache line, and one fence where the job's commit mode
+ * has one. A read is a copy out of the mapping. Both exist with and without a CRC32C of the data; bench_run.c takes
+ * whichever is faster, which is the harder limit. The CRC uses the processor's own instruction on three parts of a
+ * chunk at once, since one chain of it would wait for itself; the parts are joined by a table that appends zeroes to a
+ * CRC (linear over its bits).
  *
- * This is the one place outside the library that stores to a mapping, and it is a scratch file without a name. On arm64 lines are
- * cleaned to the point of coherency after a plain copy.
+ * This is the one place outside the library that stores to a mapping, and it is a scratch file without a name. On arm64
+ * lines are cleaned to the point of coherency after a plain copy.
  */
 #include <string.h>
 #include <unistd.h>
@@ -24,7 +25,7 @@ typedef void (*copy_fn)(uint8_t *to, const uint8_t *from, size_t len);
 static copy_fn best_copy;
 static bool has_crc;
 
-/* ---- processors ---------------------------------------------------------------------------------------------------- */
+/* ---- processors ------------------------------------------------------------ */
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -166,7 +167,7 @@ CRC_TARGET static inline uint64_t crc_byte(uint64_t crc, uint8_t byte)
 }
 #endif
 
-/* ---- CRC ----------------------------------------------------------------------------------------------------------- */
+/* ---- CRC ------------------------------------------------------------ */
 
 /* Appending part_bytes zeroes to a CRC, byte by byte of the CRC. One length per run is enough: operations have one length. */
 static struct {
@@ -196,7 +197,8 @@ static void prepare_zeroes(size_t part_bytes)
 
 static inline uint64_t append_zeroes(uint64_t crc)
 {
-	return zeroes.of[0][crc & 255] ^ zeroes.of[1][crc >> 8 & 255] ^ zeroes.of[2][crc >> 16 & 255] ^ zeroes.of[3][crc >> 24 & 255];
+	return zeroes.of[0][crc & 255] ^ zeroes.of[1][crc >> 8 & 255] ^ zeroes.of[2][crc >> 16 & 255] ^
+	       zeroes.of[3][crc >> 24 & 255];
 }
 
 static inline uint64_t load_word(const uint8_t *from)
@@ -214,7 +216,8 @@ CRC_TARGET static inline __attribute__((always_inline)) uint32_t crc_chunk(uint8
 	uint64_t a = UINT32_MAX, b = 0, c = 0;
 
 	for (i = 0; i < part; i += 8) {
-		uint64_t word_a = load_word(from + i), word_b = load_word(from + part + i), word_c = load_word(from + 2 * part + i);
+		uint64_t word_a = load_word(from + i), word_b = load_word(from + part + i),
+			 word_c = load_word(from + 2 * part + i);
 
 		a = crc_word(a, word_a);
 		b = crc_word(b, word_b);
@@ -264,7 +267,7 @@ CRC_TARGET static uint32_t crc_slowly(const uint8_t *from, size_t len)
 	return ~(uint32_t)crc;
 }
 
-/* ---- the limit ----------------------------------------------------------------------------------------------------- */
+/* ---- the limit ------------------------------------------------------------ */
 
 static uint64_t time_copies(copy_fn copy, uint8_t *place, const uint8_t *buf, size_t len)
 {

@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * pcache bench, place: two files of one file system, the cache under test and the scratch file that the limit copies to.
+ * pcache bench, place: two files of one file system, the cache under test and the scratch file that the limit copies
+ * to.
  *
- * Without a wish of the user the place is /dev/shm if there is room: DRAM then stands in for persistent memory, by the environment
- * variable PMEM2_FORCE_GRANULARITY, which must be set before the library maps anything, and the result says so. Else it is TMPDIR, where data
- * becomes durable page by page. Both files lose their names as soon as they are open, so an interrupted run leaves nothing
- * behind. An existing file is never taken: a benchmark has no business to destroy data.
+ * Without a wish of the user the place is /dev/shm if there is room: DRAM then stands in for persistent memory, by the
+ * environment variable PMEM2_FORCE_GRANULARITY, which must be set before the library maps anything, and the result says
+ * so. Else it is TMPDIR, where data becomes durable page by page. Both files lose their names as soon as they are open,
+ * so an interrupted run leaves nothing behind. An existing file is never taken: a benchmark has no business to destroy
+ * data.
  *
- * The backing under the cache is one that does nothing (reads give zeroes, writes are dropped), so that the cache is measured and not
- * a disk; unless the user gives one.
+ * The backing under the cache is one that does nothing (reads give zeroes, writes are dropped), so that the cache is
+ * measured and not a disk; unless the user gives one.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -28,7 +30,7 @@
 #define CACHE_BYTES_MIN (UINT64_C(64) << 20)
 #define SIZE_BYTES_MAX (UINT64_C(1) << 30)
 
-/* ---- the backing that does nothing ----------------------------------------------------------------------------------- */
+/* ---- the backing that does nothing ------------------------------------------------------------ */
 
 static int null_read(void *user, void *buf, uint64_t off, uint64_t len)
 {
@@ -78,7 +80,7 @@ static int new_backing(const struct bench_args *args, uint64_t size_bytes, struc
 	return pcache_backing_new(&ops, NULL, out_backing);
 }
 
-/* ---- where ------------------------------------------------------------------------------------------------------------ */
+/* ---- where ------------------------------------------------------------ */
 
 /* Memory that can be had without pushing others out; UINT64_MAX if unknown. */
 static uint64_t available_memory(void)
@@ -203,7 +205,9 @@ static int choose_place(struct bench_place *place, const struct bench_args *args
 		char *slash;
 
 		if (access(dir, F_OK) == 0) {
-			tool_error(dir, "exists, and a benchmark would destroy it; give a directory or the path of a new file");
+			tool_error(
+				dir,
+				"exists, and a benchmark would destroy it; give a directory or the path of a new file");
 			return TOOL_FAILED;
 		}
 		path = dir;
@@ -222,8 +226,11 @@ static int choose_place(struct bench_place *place, const struct bench_args *args
 	if (!fits || !name_files(place, dir, path)) {
 		char want[TOOL_BYTES_TEXT], room[TOOL_BYTES_TEXT];
 
-		tool_error(dir, "no room: %s are wanted, %s may be taken (half of what is free); give a smaller --cache-size and --size, or a --cache elsewhere",
-			   tool_bytes_text(want, place->cache_bytes + place->limit_bytes), tool_bytes_text(room, room_bytes));
+		tool_error(dir,
+			   "no room: %s are wanted, %s may be taken (half of what is free); give a smaller "
+			   "--cache-size and --size, or a --cache elsewhere",
+			   tool_bytes_text(want, place->cache_bytes + place->limit_bytes),
+			   tool_bytes_text(room, room_bytes));
 		free(parent);
 		return TOOL_FAILED;
 	}
@@ -234,7 +241,7 @@ static int choose_place(struct bench_place *place, const struct bench_args *args
 	return TOOL_OK;
 }
 
-/* ---- the files -------------------------------------------------------------------------------------------------------- */
+/* ---- the files ------------------------------------------------------------ */
 
 static int map_limit(struct bench_place *place)
 {
@@ -283,11 +290,17 @@ static int open_cache(struct bench_place *place, const struct bench_args *args)
 	struct pcache_backing *backing = NULL;
 	int err;
 
+	if (args->backing_path && !args->force && tool_find_data(args->backing_path) >= 0) {
+		tool_error(args->backing_path, "holds data, which a benchmark overwrites; give another backing, or "
+					       "destroy the data with --force");
+		return TOOL_FAILED;
+	}
 	err = new_backing(args, place->size_bytes, &backing);
 	if (err < 0)
 		return tool_fail(args->backing_path ? args->backing_path : "null backing", err);
 	if (pcache_backing_size(backing) < place->size_bytes) {
-		tool_error(args->backing_path, "has %llu bytes, the working set %llu; give a smaller --size or a larger backing",
+		tool_error(args->backing_path,
+			   "has %llu bytes, the working set %llu; give a smaller --size or a larger backing",
 			   (unsigned long long)pcache_backing_size(backing), (unsigned long long)place->size_bytes);
 		pcache_backing_free(backing);
 		return TOOL_FAILED;

@@ -2,14 +2,16 @@
 /*
  * pcache bench, run: threads that do the job and its limit in turn, in slices of 50 ms.
  *
- * Machines drift, and neighbours come and go; a limit taken once says little about a job that ran later. So each round is one slice of
- * the job, one of the bare copy and one of the copy with a CRC, all by the same threads, and the result is the median over the rounds. Threads
- * meet at a barrier before and after each slice and time their own part of it.
+ * Machines drift, and neighbours come and go; a limit taken once says little about a job that ran later. So each round
+ * is one slice of the job, one of the bare copy and one of the copy with a CRC, all by the same threads, and the result
+ * is the median over the rounds. Threads meet at a barrier before and after each slice and time their own part of it.
  *
- * Reading the clock costs some 20 ns, a tenth of a small write. So one operation of a batch is timed, the others as a whole; the longest
- * latency also counts batches, less what their other operations usually take, so no stall goes unseen. Job and limit are timed the same way.
+ * Reading the clock costs some 20 ns, a tenth of a small write. So one operation of a batch is timed, the others as a
+ * whole; the longest latency also counts batches, less what their other operations usually take, so no stall goes
+ * unseen. Job and limit are timed the same way.
  *
- * Before: the working set is written, then the whole cache is written through once, so that no slice pays for first touches.
+ * Before: the working set is written, then the whole cache is written through once, so that no slice pays for first
+ * touches.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -26,7 +28,8 @@
 #define WARM_UP_NS UINT64_C(20000000000) /* at most */
 #define BIG_LEN 32768u /* operations from this length on are all timed */
 
-const char *const bench_job_names[BENCH_JOB_NR + 1] = { "randwrite", "seqwrite", "randread", "seqread", "mixed", "writeflush", NULL };
+const char *const bench_job_names[BENCH_JOB_NR + 1] = { "randwrite", "seqwrite",   "randread", "seqread",
+							"mixed",     "writeflush", NULL };
 
 enum phase { PHASE_OWN, PHASE_COPY, PHASE_CRC, PHASE_NR, PHASE_STOP = PHASE_NR };
 
@@ -139,7 +142,8 @@ static void op(struct worker *worker)
 
 static void run_slice(struct worker *worker)
 {
-	const unsigned int rest_nr = worker->run->args->block_len >= BIG_LEN || worker->run->job == BENCH_WRITEFLUSH ? 0 : 15;
+	const unsigned int rest_nr =
+		worker->run->args->block_len >= BIG_LEN || worker->run->job == BENCH_WRITEFLUSH ? 0 : 15;
 	bool recording = worker->run->recording && worker->run->phase == PHASE_OWN;
 	uint64_t begin_ns = tool_now_ns(), now_ns = begin_ns, ops = 0;
 	unsigned int i;
@@ -159,7 +163,8 @@ static void run_slice(struct worker *worker)
 			continue;
 		batch_ns = now_ns;
 		now_ns = tool_now_ns();
-		if (recording && (double)(now_ns - batch_ns) - worker->usual_ns * (rest_nr - 1) > (double)worker->hist.max_ns)
+		if (recording &&
+		    (double)(now_ns - batch_ns) - worker->usual_ns * (rest_nr - 1) > (double)worker->hist.max_ns)
 			worker->hist.max_ns = now_ns - batch_ns - (uint64_t)(worker->usual_ns * (rest_nr - 1));
 	}
 	worker->ops = ops;
@@ -186,12 +191,13 @@ static void *worker_main(void *arg)
 	return NULL;
 }
 
-/* ---- warm-up ------------------------------------------------------------------------------------------------------------ */
+/* ---- warm-up ------------------------------------------------------------ */
 
 /* Writes the working set, and for jobs that write goes on until the whole cache was written through once. */
 static int warm_up(struct run *run, uint8_t *buf)
 {
-	uint64_t len = run->args->block_len > 65536 ? run->args->block_len : 65536 / run->args->block_len * run->args->block_len;
+	uint64_t len = run->args->block_len > 65536 ? run->args->block_len
+						    : 65536 / run->args->block_len * run->args->block_len;
 	uint64_t begin_ns = tool_now_ns(), written = 0, off = 0;
 	bool writes = run->job != BENCH_RANDREAD && run->job != BENCH_SEQREAD;
 	uint64_t want_bytes = writes ? run->place->cache_bytes : run->place->size_bytes;
@@ -212,7 +218,7 @@ static int warm_up(struct run *run, uint8_t *buf)
 	return pcache_flush(run->place->cache);
 }
 
-/* ---- results ------------------------------------------------------------------------------------------------------------ */
+/* ---- results ------------------------------------------------------------ */
 
 static int compare_doubles(const void *left, const void *right)
 {
@@ -240,7 +246,8 @@ static void settle(struct run *run)
 	struct pcache_info info = { .struct_bytes = sizeof(info) };
 	uint64_t begin_ns = tool_now_ns(), seen_bytes = UINT64_MAX;
 
-	while (tool_now_ns() - begin_ns < SETTLE_NS && pcache_info_get(run->place->cache, &info) == 0 && info.writeback_bytes != seen_bytes) {
+	while (tool_now_ns() - begin_ns < SETTLE_NS && pcache_info_get(run->place->cache, &info) == 0 &&
+	       info.writeback_bytes != seen_bytes) {
 		seen_bytes = info.writeback_bytes;
 		usleep(2000);
 	}
@@ -265,7 +272,8 @@ static int slice(struct run *run, struct worker *workers, enum phase phase, doub
 	return 0;
 }
 
-static int run_rounds(struct run *run, struct worker *workers, struct tool_progress *progress, struct bench_result *out_result)
+static int run_rounds(struct run *run, struct worker *workers, struct tool_progress *progress,
+		      struct bench_result *out_result)
 {
 	bool with_crc = run->args->data_crc && bench_limit_has_crc();
 	uint32_t phase_nr = with_crc ? 3 : 2, round_nr, round, i;
@@ -310,7 +318,7 @@ static double hit_percent(const struct pcache_info *before, const struct pcache_
 	return hit + miss ? 100.0 * (double)hit / (double)(hit + miss) : 100;
 }
 
-/* ---- threads ------------------------------------------------------------------------------------------------------------ */
+/* ---- threads ------------------------------------------------------------ */
 
 static void init_worker(struct run *run, struct worker *worker, uint32_t idx)
 {
@@ -336,7 +344,8 @@ static void init_worker(struct run *run, struct worker *worker, uint32_t idx)
 
 static struct worker *new_workers(struct run *run)
 {
-	size_t buf_bytes = (run->args->block_len + 65536 + 4095) & ~(size_t)4095; /* the warm-up writes up to that much */
+	size_t buf_bytes =
+		(run->args->block_len + 65536 + 4095) & ~(size_t)4095; /* the warm-up writes up to that much */
 	struct worker *workers = calloc(run->args->threads, sizeof(*workers));
 	bool ok = workers != NULL;
 	uint32_t i;
@@ -383,7 +392,8 @@ static void stop_workers(struct run *run, struct worker *workers)
 		pthread_join(workers[i].thread, NULL);
 }
 
-static int run_threads(struct run *run, struct worker *workers, struct tool_progress *progress, struct bench_result *out_result)
+static int run_threads(struct run *run, struct worker *workers, struct tool_progress *progress,
+		       struct bench_result *out_result)
 {
 	struct pcache_info before = { .struct_bytes = sizeof(before) }, after = { .struct_bytes = sizeof(after) };
 	uint32_t i;
@@ -406,8 +416,8 @@ static int run_threads(struct run *run, struct worker *workers, struct tool_prog
 	return err;
 }
 
-int bench_run(struct bench_place *place, const struct bench_args *args, enum bench_job job, struct tool_progress *progress,
-	      struct bench_result *out_result)
+int bench_run(struct bench_place *place, const struct bench_args *args, enum bench_job job,
+	      struct tool_progress *progress, struct bench_result *out_result)
 {
 	struct run run = { .place = place, .args = args, .job = job, .gate = PTHREAD_MUTEX_INITIALIZER };
 	struct worker *workers = new_workers(&run);

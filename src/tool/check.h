@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * pcache check: what its files share. An independent reader of the media: it uses the pure functions of format/ and the safe read of media/,
- * and nothing that the library itself uses to recover a cache, so that a mistake there shows here.
+ * pcache check: what its files share. An independent reader of the media: it uses the pure functions of format/ and the
+ * safe read of media/, and nothing that the library itself uses to recover a cache, so that a mistake there shows here.
  *
  *   cmd_check.c      arguments, order of the steps, summary
  *   check_report.c   problems: counted, printed up to a limit
@@ -137,6 +137,7 @@ bool check_key_is_dirty(const struct check *check, const struct check_key *key);
 /* ---- check_data.c ------------------------------------------------------------------------------------------------- */
 enum check_verdict { CHECK_DATA_GOOD, CHECK_DATA_WRONG, CHECK_DATA_UNREADABLE };
 /* Compares the chunks that len_blk blocks from seg_blk on touch; *out_off is the chunk that is wrong. */
-enum check_verdict check_data(struct check *check, const struct check_key *key, uint32_t seg_blk, uint32_t len_blk, uint64_t *out_off);
+enum check_verdict check_data(struct check *check, const struct check_key *key, uint32_t seg_blk, uint32_t len_blk,
+			      uint64_t *out_off);
 
 #endif

@@ -2,14 +2,15 @@
 /*
  * pcache check, log: walks all slots from the tail to the end of the newest LOG segment, twice.
  *
- * The first walk finds the mark (below it everything was durable) and the end (after the last valid kset). Only with both in hand can the
- * second walk judge: a slot without a valid kset below the mark is damage, above it an unfinished write, behind the end nothing at all.
- * A kset at or above the mark counts only if the data of all its keys has the right CRC; data of a relogged key was durable
- * before, so a wrong CRC there is damage and never voids the kset. Keys of the ksets that count are collected in position order.
+ * The first walk finds the mark (below it everything was durable) and the end (after the last valid kset). Only with
+ * both in hand can the second walk judge: a slot without a valid kset below the mark is damage, above it an unfinished
+ * write, behind the end nothing at all. A kset at or above the mark counts only if the data of all its keys has the
+ * right CRC; data of a relogged key was durable before, so a wrong CRC there is damage and never voids the kset. Keys
+ * of the ksets that count are collected in position order.
  *
- * A kset that decodes is skipped as a whole, an invalid slot by one. Each decode that fails may read up to the rest of the segment for its
- * CRC; after the worth of 64 segments read in vain the rest of a segment is given up, so crafted bytes cost bounded time. Memory:
- * one segment, and less than three times the log for keys and CRCs.
+ * A kset that decodes is skipped as a whole, an invalid slot by one. Each decode that fails may read up to the rest of
+ * the segment for its CRC; after the worth of 64 segments read in vain the rest of a segment is given up, so crafted
+ * bytes cost bounded time. Memory: one segment, and less than three times the log for keys and CRCs.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -95,8 +96,9 @@ static void judge_generation(struct check *check, const struct pc_key *key, stru
 	rec = &check->segrecs[key->seg_id];
 	if (rec->type != CHECK_SEG_LOST && key->gen > rec->gen)
 		check_problem(check, CHECK_DAMAGE, check_pos_off(check, kept->pos),
-			      "a key at position %" PRIu64 " has generation %" PRIu64 " of segment %" PRIu32 ", which is at %" PRIu64, kept->pos, key->gen,
-			      key->seg_id, rec->gen);
+			      "a key at position %" PRIu64 " has generation %" PRIu64 " of segment %" PRIu32
+			      ", which is at %" PRIu64,
+			      kept->pos, key->gen, key->seg_id, rec->gen);
 	if (rec->type != CHECK_SEG_LOST && key->gen != rec->gen)
 		kept->state |= CHECK_KEY_STALE;
 }
@@ -160,7 +162,8 @@ static int replay_keys(struct check *check, const uint8_t *slot, const struct pc
 		if (key_is_finished(check, &check->keys[i], &wrong_off))
 			continue;
 		check_problem(check, check_if_crashed(check), check_pos_off(check, kset->pos),
-			      "an unfinished write at position %" PRIu64 ": its data at 0x%" PRIx64 " has another CRC", kset->pos, wrong_off);
+			      "an unfinished write at position %" PRIu64 ": its data at 0x%" PRIx64 " has another CRC",
+			      kset->pos, wrong_off);
 		check->counts.unfinished++;
 		check->key_nr = first_key;
 		check->crc_nr = first_crc;
@@ -189,10 +192,12 @@ static void judge_gap(struct walk *walk, uint64_t pos, uint64_t nr)
 
 	if (pos < check->mark_pos)
 		check_problem(check, CHECK_DAMAGE, off,
-			      "%" PRIu64 " slots from position %" PRIu64 " hold no valid kset (%s), but everything below %" PRIu64 " was durable", nr, pos,
-			      pc_valid_to_text(walk->gap_valid), check->mark_pos);
+			      "%" PRIu64 " slots from position %" PRIu64
+			      " hold no valid kset (%s), but everything below %" PRIu64 " was durable",
+			      nr, pos, pc_valid_to_text(walk->gap_valid), check->mark_pos);
 	else
-		check_problem(check, check_if_crashed(check), off, "%" PRIu64 " slots from position %" PRIu64 " hold no valid kset (%s): unfinished writes",
+		check_problem(check, check_if_crashed(check), off,
+			      "%" PRIu64 " slots from position %" PRIu64 " hold no valid kset (%s): unfinished writes",
 			      nr, pos, pc_valid_to_text(walk->gap_valid));
 }
 
@@ -277,7 +282,8 @@ static void read_segment(struct walk *walk)
 			continue;
 		memset(walk->buf + at, 0, PC_PAGE_BYTES);
 		if (walk->first_walk)
-			check_problem(check, CHECK_DAMAGE, off + at, "a page of the log cannot be read: %s", pcache_strerror(err));
+			check_problem(check, CHECK_DAMAGE, off + at, "a page of the log cannot be read: %s",
+				      pcache_strerror(err));
 	}
 }
 
@@ -293,7 +299,8 @@ static int walk_log(struct check *check, uint8_t *buf, bool first_walk)
 		err = walk_slots(&walk);
 		if (err)
 			return err;
-		tool_progress_show(&check->progress, i + (first_walk ? 0 : check->log_segment_nr), (uint64_t)check->log_segment_nr * 4);
+		tool_progress_show(&check->progress, i + (first_walk ? 0 : check->log_segment_nr),
+				   (uint64_t)check->log_segment_nr * 4);
 	}
 	return 0;
 }
@@ -307,10 +314,11 @@ static void check_positions(struct check *check)
 		return;
 	last_pos = (check->log_segments[check->log_segment_nr - 1].ordinal + 1) * slot_nr;
 	if (check->tail.dirty_tail_pos > check->end_pos)
-		check_problem(check, CHECK_DAMAGE, off, "the dirty tail is %" PRIu64 ", but the log ends at %" PRIu64, check->tail.dirty_tail_pos,
-			      check->end_pos);
+		check_problem(check, CHECK_DAMAGE, off, "the dirty tail is %" PRIu64 ", but the log ends at %" PRIu64,
+			      check->tail.dirty_tail_pos, check->end_pos);
 	if (check->mark_pos > last_pos)
-		check_problem(check, CHECK_DAMAGE, off, "everything below %" PRIu64 " was durable, but the log has room up to %" PRIu64 " only",
+		check_problem(check, CHECK_DAMAGE, off,
+			      "everything below %" PRIu64 " was durable, but the log has room up to %" PRIu64 " only",
 			      check->mark_pos, last_pos);
 }
 
@@ -321,7 +329,8 @@ int check_log(struct check *check)
 
 	if (!buf)
 		return -ENOMEM;
-	check->mark_pos = PC_MAX(check->tail.mark_pos, check->tail.dirty_tail_pos); /* what is on the backing was durable before */
+	check->mark_pos = PC_MAX(check->tail.mark_pos,
+				 check->tail.dirty_tail_pos); /* what is on the backing was durable before */
 	check->end_pos = check->tail.log_tail_pos;
 	err = walk_log(check, buf, true);
 	if (err == 0) {

@@ -2,15 +2,15 @@
 /*
  * pcache check, map: which key is seen at which block, found by a sweep instead of an index.
  *
- * All keys of the log are sorted by their first block. The sweep goes from block to block with a heap of the keys that cover the current
- * one; the latest in the order of replay is the one that is seen. That needs none of the cuts and splits of an index, which is the
- * point: the two can hardly be wrong in the same way. A key that is seen and
+ * All keys of the log are sorted by their first block. The sweep goes from block to block with a heap of the keys that
+ * cover the current one; the latest in the order of replay is the one that is seen. That needs none of the cuts and
+ * splits of an index, which is the point: the two can hardly be wrong in the same way. A key that is seen and
  *   - has lost its segment (another generation): masks; if it is dirty, its data is lost, because a segment is used again only after
  *     everything dirty in it is on the backing
  *   - says zeroes: is gone if it is clean, because the backing reads as zeroes by then
  *   - has data: becomes a piece.
- * Pieces are then sorted by their place on media. Each must lie in a DATA segment, no two may share a block, and their data must have
- * its CRC. Memory: a heap entry per key and at most two pieces per key.
+ * Pieces are then sorted by their place on media. Each must lie in a DATA segment, no two may share a block, and their
+ * data must have its CRC. Memory: a heap entry per key and at most two pieces per key.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -119,8 +119,9 @@ static bool see(struct check *check, size_t key_idx, uint64_t from_blk, uint64_t
 		return add_piece(check, key_idx, from_blk, to_blk);
 	if (dirty)
 		check_problem(check, CHECK_DAMAGE, check_pos_off(check, key->pos),
-			      "dirty data of %" PRIu64 " bytes at 0x%" PRIx64 " of the backing is lost: segment %" PRIu32 " was used again", bytes,
-			      from_blk * check->rules.block_bytes, key->seg_id);
+			      "dirty data of %" PRIu64 " bytes at 0x%" PRIx64
+			      " of the backing is lost: segment %" PRIu32 " was used again",
+			      bytes, from_blk * check->rules.block_bytes, key->seg_id);
 	return true;
 }
 
@@ -178,7 +179,9 @@ static int compare_pieces(const void *left, const void *right)
 
 static const char *type_text(uint32_t type)
 {
-	return type == PC_SEG_FREE ? "a free segment" : type == PC_SEG_LOG ? "a segment of the log" : "a segment whose record is lost";
+	return type == PC_SEG_FREE  ? "a free segment"
+	       : type == PC_SEG_LOG ? "a segment of the log"
+				    : "a segment whose record is lost";
 }
 
 static void verify_piece(struct check *check, const struct check_piece *piece)
@@ -191,8 +194,10 @@ static void verify_piece(struct check *check, const struct check_piece *piece)
 		return;
 	verdict = check_data(check, key, piece->seg_blk, piece->len_blk, &off);
 	if (verdict != CHECK_DATA_GOOD)
-		check_problem(check, CHECK_DAMAGE, off, "%s data of 0x%" PRIx64 " of the backing (key at position %" PRIu64 ") %s",
-			      check_key_is_dirty(check, key) ? "dirty" : "clean", piece->vol_blk * check->rules.block_bytes, key->pos,
+		check_problem(check, CHECK_DAMAGE, off,
+			      "%s data of 0x%" PRIx64 " of the backing (key at position %" PRIu64 ") %s",
+			      check_key_is_dirty(check, key) ? "dirty" : "clean",
+			      piece->vol_blk * check->rules.block_bytes, key->pos,
 			      verdict == CHECK_DATA_WRONG ? "has another CRC" : "cannot be read");
 }
 
@@ -200,7 +205,8 @@ static void check_piece(struct check *check, const struct check_piece *piece, co
 {
 	uint32_t type = check->segrecs[piece->seg_id].type;
 	uint64_t bytes = (uint64_t)piece->len_blk * check->rules.block_bytes;
-	uint64_t off = pc_geo_segment_off(&check->super, piece->seg_id) + (uint64_t)piece->seg_blk * check->rules.block_bytes;
+	uint64_t off =
+		pc_geo_segment_off(&check->super, piece->seg_id) + (uint64_t)piece->seg_blk * check->rules.block_bytes;
 
 	check->counts.live_extents++;
 	if (check_key_is_dirty(check, &check->keys[piece->key_idx]))
@@ -239,7 +245,9 @@ int check_map(struct check *check)
 		tool_progress_show(&check->progress, check->piece_nr + i, (uint64_t)check->piece_nr * 2);
 	}
 	if (check->counts.poisoned_bytes)
-		check_problem(check, CHECK_NOTE, CHECK_NOWHERE, "%" PRIu64 " bytes of the backing are poisoned: their data was lost earlier, overwriting cures them",
+		check_problem(check, CHECK_NOTE, CHECK_NOWHERE,
+			      "%" PRIu64
+			      " bytes of the backing are poisoned: their data was lost earlier, overwriting cures them",
 			      check->counts.poisoned_bytes);
 	return 0;
 }

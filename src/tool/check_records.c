@@ -2,12 +2,12 @@
 /*
  * pcache check, records: superblocks, tail records, segment records, and the chain that the LOG segments form.
  *
- * Every record exists twice. An update writes the older copy and then the other, so a crash leaves one copy torn, or one copy one step
- * behind: both need repair and lose nothing. What no crash explains is damage: both copies bad, equal sequence numbers with different
- * content, copies more than one step apart.
+ * Every record exists twice. An update writes the older copy and then the other, so a crash leaves one copy torn, or
+ * one copy one step behind: both need repair and lose nothing. What no crash explains is damage: both copies bad, equal
+ * sequence numbers with different content, copies more than one step apart.
  *
- * The newest valid copy counts from here on. Without a superblock nothing can be found, and the check ends; without a tail record the log
- * cannot be placed, and only the records are checked.
+ * The newest valid copy counts from here on. Without a superblock nothing can be found, and the check ends; without a
+ * tail record the log cannot be placed, and only the records are checked.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -38,37 +38,41 @@ static const char *copy_reason(const struct copy *copy)
 }
 
 /*
- * Judges a pair of copies and names the newest: 0 or 1, or -1 if both are bad. same: their contents are equal apart from seq. step_is_repair: a
- * pair of valid copies one step apart needs no crash since the last close to be explained.
+ * Judges a pair of copies and names the newest: 0 or 1, or -1 if both are bad. same: their contents are equal apart
+ * from seq. step_is_repair: a pair of valid copies one step apart needs no crash since the last close to be explained.
  */
-static int judge_copies(struct check *check, const char *what, const struct copy copies[2], bool same, bool step_is_repair)
+static int judge_copies(struct check *check, const char *what, const struct copy copies[2], bool same,
+			bool step_is_repair)
 {
 	bool good[2] = { copy_is_good(&copies[0]), copy_is_good(&copies[1]) };
 	uint64_t step;
 	int i;
 
 	if (!good[0] && !good[1]) {
-		check_problem(check, CHECK_DAMAGE, copies[0].off, "%s: both copies are bad (A: %s; B at 0x%" PRIx64 ": %s)", what,
-			      copy_reason(&copies[0]), copies[1].off, copy_reason(&copies[1]));
+		check_problem(check, CHECK_DAMAGE, copies[0].off,
+			      "%s: both copies are bad (A: %s; B at 0x%" PRIx64 ": %s)", what, copy_reason(&copies[0]),
+			      copies[1].off, copy_reason(&copies[1]));
 		return -1;
 	}
 	for (i = 0; i < 2; i++) {
 		if (!good[i]) {
-			check_problem(check, CHECK_REPAIR, copies[i].off, "%s, copy %c: %s; the other copy is good", what, zone_names[i],
-				      copy_reason(&copies[i]));
+			check_problem(check, CHECK_REPAIR, copies[i].off, "%s, copy %c: %s; the other copy is good",
+				      what, zone_names[i], copy_reason(&copies[i]));
 			return !i;
 		}
 	}
 	i = copies[1].seq > copies[0].seq;
 	step = copies[i].seq - copies[!i].seq;
 	if (step == 0 && !same)
-		check_problem(check, CHECK_DAMAGE, copies[0].off, "%s: two valid copies of sequence %" PRIu64 " differ (B at 0x%" PRIx64 ")", what,
+		check_problem(check, CHECK_DAMAGE, copies[0].off,
+			      "%s: two valid copies of sequence %" PRIu64 " differ (B at 0x%" PRIx64 ")", what,
 			      copies[0].seq, copies[1].off);
 	else if (step == 1 && (step_is_repair || !check->clean_close))
-		check_problem(check, CHECK_REPAIR, copies[!i].off, "%s, copy %c: one update behind the other copy", what, zone_names[!i]);
+		check_problem(check, CHECK_REPAIR, copies[!i].off, "%s, copy %c: one update behind the other copy",
+			      what, zone_names[!i]);
 	else if (step > 0)
-		check_problem(check, CHECK_DAMAGE, copies[!i].off, "%s, copy %c: %" PRIu64 " updates behind the other copy", what, zone_names[!i],
-			      step);
+		check_problem(check, CHECK_DAMAGE, copies[!i].off,
+			      "%s, copy %c: %" PRIu64 " updates behind the other copy", what, zone_names[!i], step);
 	return i;
 }
 
@@ -138,10 +142,12 @@ int check_supers(struct check *check)
 	check->super = supers[newest];
 	pc_kset_rules_of(&check->super, &check->rules);
 	if (check->super.ro_compat & ~(uint64_t)PC_FEATURES_RO_COMPAT_KNOWN)
-		check_problem(check, CHECK_NOTE, copies[newest].off, "features 0x%" PRIx64 " are not known: this version opens the cache read-only",
+		check_problem(check, CHECK_NOTE, copies[newest].off,
+			      "features 0x%" PRIx64 " are not known: this version opens the cache read-only",
 			      check->super.ro_compat);
 	if (check->media->len_bytes < check->super.media_bytes) {
-		check_problem(check, CHECK_DAMAGE, check->media->len_bytes, "the file ends here, but the superblock says 0x%" PRIx64 " bytes",
+		check_problem(check, CHECK_DAMAGE, check->media->len_bytes,
+			      "the file ends here, but the superblock says 0x%" PRIx64 " bytes",
 			      check->super.media_bytes);
 		return 1;
 	}
@@ -159,16 +165,19 @@ static void check_tail_values(struct check *check, uint64_t off)
 	uint64_t slot_nr = pc_geo_slots_per_segment(&check->super);
 
 	if (check->tail.log_tail_pos < slot_nr || check->tail.log_tail_pos % slot_nr)
-		check_problem(check, CHECK_DAMAGE, off, "tail: the log begins at position %" PRIu64 ", which is not the first slot of a segment",
+		check_problem(check, CHECK_DAMAGE, off,
+			      "tail: the log begins at position %" PRIu64 ", which is not the first slot of a segment",
 			      check->tail.log_tail_pos);
 	if (check->tail.dirty_tail_pos < check->tail.log_tail_pos)
-		check_problem(check, CHECK_DAMAGE, off, "tail: the dirty tail %" PRIu64 " lies before the log, which begins at %" PRIu64,
+		check_problem(check, CHECK_DAMAGE, off,
+			      "tail: the dirty tail %" PRIu64 " lies before the log, which begins at %" PRIu64,
 			      check->tail.dirty_tail_pos, check->tail.log_tail_pos);
 }
 
 void check_tails(struct check *check)
 {
-	struct copy copies[2] = { { .off = pc_geo_tail_off(&check->super, 0) }, { .off = pc_geo_tail_off(&check->super, 1) } };
+	struct copy copies[2] = { { .off = pc_geo_tail_off(&check->super, 0) },
+				  { .off = pc_geo_tail_off(&check->super, 1) } };
 	struct pc_tail tails[2];
 	struct pcm_tail media;
 	bool same;
@@ -228,7 +237,8 @@ static void check_segrec(struct check *check, const struct segrec_pages *pages, 
 	else
 		check->segrecs[seg_id] = recs[i];
 	if (i >= 0 && copy_is_good(&copies[0]) && copy_is_good(&copies[1]) && recs[i].gen < recs[!i].gen)
-		check_problem(check, CHECK_DAMAGE, copies[i].off, "%s: the newer copy has the older generation (%" PRIu64 " after %" PRIu64 ")", what,
+		check_problem(check, CHECK_DAMAGE, copies[i].off,
+			      "%s: the newer copy has the older generation (%" PRIu64 " after %" PRIu64 ")", what,
 			      recs[i].gen, recs[!i].gen);
 }
 
@@ -254,8 +264,8 @@ int check_segrecs(struct check *check)
 		return -ENOMEM;
 	for (seg_id = 0; seg_id < check->super.segment_nr; seg_id++) {
 		for (i = 0; i < 2 && seg_id % per_page_nr == 0; i++)
-			pages.read_err[i] = pc_media_read(check->media, pc_geo_segrec_off(&check->super, i, seg_id), pages.bytes[i],
-							  PC_PAGE_BYTES);
+			pages.read_err[i] = pc_media_read(check->media, pc_geo_segrec_off(&check->super, i, seg_id),
+							  pages.bytes[i], PC_PAGE_BYTES);
 		check_segrec(check, &pages, seg_id);
 		count_segment(check, &check->segrecs[seg_id]);
 	}
@@ -279,16 +289,20 @@ static void check_ordinals(struct check *check, uint64_t tail_ordinal)
 		uint64_t off = pc_geo_segrec_off(&check->super, 0, segment->seg_id);
 
 		if (segment->ordinal < want)
-			check_problem(check, CHECK_DAMAGE, off, "segment %" PRIu32 ": place %" PRIu64 " of the log is taken twice", segment->seg_id,
-				      segment->ordinal);
+			check_problem(check, CHECK_DAMAGE, off,
+				      "segment %" PRIu32 ": place %" PRIu64 " of the log is taken twice",
+				      segment->seg_id, segment->ordinal);
 		else if (segment->ordinal > want)
-			check_problem(check, CHECK_DAMAGE, off, "segment %" PRIu32 " is place %" PRIu64 " of the log, but place %" PRIu64 " is missing",
+			check_problem(check, CHECK_DAMAGE, off,
+				      "segment %" PRIu32 " is place %" PRIu64 " of the log, but place %" PRIu64
+				      " is missing",
 				      segment->seg_id, segment->ordinal, want);
 		want = segment->ordinal + 1;
 	}
 	if (check->log_segment_nr == 0)
-		check_problem(check, CHECK_DAMAGE, pc_geo_tail_off(&check->super, 0), "the tail says that the log begins at place %" PRIu64
-			      ", but there is no such segment", tail_ordinal);
+		check_problem(check, CHECK_DAMAGE, pc_geo_tail_off(&check->super, 0),
+			      "the tail says that the log begins at place %" PRIu64 ", but there is no such segment",
+			      tail_ordinal);
 }
 
 int check_chain(struct check *check)

@@ -2,8 +2,9 @@
 /*
  * pcache check, problems: each is counted, and the first CHECK_SHOWN_MAX are printed as they are found.
  *
- * Text: `damage @0x2000: what is wrong`. JSON: members of the array "problems", which the first problem opens and cmd_check.c closes. Damaged media can
- * have any number of problems; the limit keeps the output, and thereby the time, in bounds.
+ * Text: `damage @0x2000: what is wrong`. JSON: members of the array "problems", which the first problem opens and
+ * cmd_check.c closes. Damaged media can have any number of problems; the limit keeps the output, and thereby the time,
+ * in bounds.
  */
 #include <inttypes.h>
 #include <stdarg.h>
@@ -25,7 +26,8 @@ void check_problem(struct check *check, enum check_severity severity, uint64_t m
 	va_end(args);
 	tool_progress_wipe(&check->progress);
 	if (check->json) {
-		printf("%s{\"severity\": \"%s\", \"media_off\": ", check->shown_nr ? ", " : "{\"problems\": [", severity_names[severity]);
+		printf("%s{\"severity\": \"%s\", \"media_off\": ", check->shown_nr ? ", " : "{\"problems\": [",
+		       severity_names[severity]);
 		if (media_off == CHECK_NOWHERE)
 			fputs("null", stdout);
 		else

@@ -2,8 +2,8 @@
 /*
  * pcache bench: measures jobs on a cache of its own, each next to its limit.
  *
- * This file parses the arguments, runs one job after the other and prints. What is measured, and how, stands in bench_run.c and
- * bench_limit.c; where the files lie in bench_place.c.
+ * This file parses the arguments, runs one job after the other and prints. What is measured, and how, stands in
+ * bench_run.c and bench_limit.c; where the files lie in bench_place.c.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -16,21 +16,28 @@ static const char bench_help[] =
 	"\n"
 	"Usage: pcache bench [OPTION...]\n"
 	"\n"
-	"Makes a cache of its own, runs each job in slices of 50 ms that alternate with its limit, and removes the cache. The limit is\n"
-	"the bare copy of the same bytes past the CPU caches, with a log slot of 64 bytes and one fence; for reads the bare\n"
-	"copy out of the mapping. It is taken with and without a CRC, and the faster one counts. A ratio of 1.00 is the limit.\n"
+	"Makes a cache of its own, runs each job in slices of 50 ms that alternate with its limit, and removes the "
+	"cache. The limit is\n"
+	"the bare copy of the same bytes past the CPU caches, with a log slot of 64 bytes and one fence; for reads the "
+	"bare\n"
+	"copy out of the mapping. It is taken with and without a CRC, and the faster one counts. A ratio of 1.00 is "
+	"the limit.\n"
 	"\n"
 	"Options:\n"
-	"  --job LIST             jobs, separated by commas: randwrite, seqwrite, randread, seqread, mixed (70 % reads), writeflush;\n"
+	"  --job LIST             jobs, separated by commas: randwrite, seqwrite, randread, seqread, mixed (70 % "
+	"reads), writeflush;\n"
 	"                         default randwrite,randread\n"
 	"  --bs BYTES             length of an operation, a multiple of 512; default 4k\n"
 	"  --threads N            default 1\n"
 	"  --seconds N            time per job; default 4\n"
 	"  --size BYTES           working set; default the smaller of 1 GiB and a quarter of the cache\n"
 	"  --cache-size BYTES     default up to 4 GiB, as there is room\n"
-	"  --cache PATH           directory, or path of a new file; default /dev/shm if there is room (DRAM then stands in for\n"
+	"  --cache PATH           directory, or path of a new file; default /dev/shm if there is room (DRAM then "
+	"stands in for\n"
 	"                         persistent memory), else TMPDIR\n"
-	"  --backing PATH         file or block device, which WILL BE OVERWRITTEN; default one that does nothing\n"
+	"  --backing PATH         file or block device to write to; it must hold zeroes only; default one that does "
+	"nothing\n"
+	"  --force                overwrite a backing that holds data\n"
 	"  --data-crc on|off      default on\n"
 	"  --commit auto|write|flush  when a write is durable; default auto\n"
 	"  --ordering strict|batch    order of write-back; default strict\n"
@@ -46,8 +53,22 @@ static const char bench_help[] =
 	"  pcache bench --job randwrite --bs 512 --threads 2 --json\n"
 	"  pcache bench --job writeflush --cache /mnt/pmem --seconds 10";
 
-enum { OPT_JOB = 1000, OPT_BS, OPT_THREADS, OPT_SECONDS, OPT_SIZE, OPT_CACHE_SIZE, OPT_CACHE, OPT_BACKING, OPT_CRC, OPT_COMMIT, OPT_ORDERING,
-       OPT_WRITEBACK, OPT_JSON };
+enum {
+	OPT_JOB = 1000,
+	OPT_BS,
+	OPT_THREADS,
+	OPT_SECONDS,
+	OPT_SIZE,
+	OPT_CACHE_SIZE,
+	OPT_CACHE,
+	OPT_BACKING,
+	OPT_CRC,
+	OPT_COMMIT,
+	OPT_ORDERING,
+	OPT_WRITEBACK,
+	OPT_FORCE,
+	OPT_JSON
+};
 
 static const struct option bench_options[] = {
 	{ "job", required_argument, NULL, OPT_JOB },
@@ -62,6 +83,7 @@ static const struct option bench_options[] = {
 	{ "commit", required_argument, NULL, OPT_COMMIT },
 	{ "ordering", required_argument, NULL, OPT_ORDERING },
 	{ "writeback", required_argument, NULL, OPT_WRITEBACK },
+	{ "force", no_argument, NULL, OPT_FORCE },
 	{ "json", no_argument, NULL, OPT_JSON },
 	{ "verbose", no_argument, NULL, 'v' },
 	{ "help", no_argument, NULL, 'h' },
@@ -97,12 +119,14 @@ static int parse_number(const char *command, int id, const char *text, struct be
 
 	switch (id) {
 	case OPT_BS:
-		if (!tool_parse_bytes(text, &args->block_len) || args->block_len == 0 || args->block_len % 512 || args->block_len > 16 << 20)
+		if (!tool_parse_bytes(text, &args->block_len) || args->block_len == 0 || args->block_len % 512 ||
+		    args->block_len > 16 << 20)
 			return tool_usage(command, "option --bs wants a multiple of 512 up to 16M, not '%s'", text);
 		break;
 	case OPT_THREADS:
 		if (!tool_parse_u64(text, 1, BENCH_THREADS_MAX, &value))
-			return tool_usage(command, "option --threads wants a number from 1 to %u, not '%s'", BENCH_THREADS_MAX, text);
+			return tool_usage(command, "option --threads wants a number from 1 to %u, not '%s'",
+					  BENCH_THREADS_MAX, text);
 		args->threads = (uint32_t)value;
 		break;
 	case OPT_SECONDS:
@@ -111,11 +135,13 @@ static int parse_number(const char *command, int id, const char *text, struct be
 			return tool_usage(command, "option --seconds wants a number up to 86400, not '%s'", text);
 		break;
 	case OPT_SIZE:
-		if (!tool_parse_bytes(text, &args->size_bytes) || args->size_bytes < 4096 || args->size_bytes > UINT64_C(1) << 56)
+		if (!tool_parse_bytes(text, &args->size_bytes) || args->size_bytes < 4096 ||
+		    args->size_bytes > UINT64_C(1) << 56)
 			return tool_usage(command, "option --size wants a size such as 1G, not '%s'", text);
 		break;
 	default:
-		if (!tool_parse_bytes(text, &args->cache_bytes) || args->cache_bytes == 0 || args->cache_bytes > UINT64_C(1) << 56)
+		if (!tool_parse_bytes(text, &args->cache_bytes) || args->cache_bytes == 0 ||
+		    args->cache_bytes > UINT64_C(1) << 56)
 			return tool_usage(command, "option --cache-size wants a size such as 4G, not '%s'", text);
 	}
 	return TOOL_OK;
@@ -132,7 +158,8 @@ static bool parse_word(const char *command, int id, const char *text, struct ben
 		return tool_config_set(command, args->config, "ordering", "ordering", text, "strict or batch");
 	word = tool_parse_word(text, on_off);
 	if (word < 0) {
-		tool_usage(command, "option --%s wants on or off, not '%s'", id == OPT_CRC ? "data-crc" : "writeback", text);
+		tool_usage(command, "option --%s wants on or off, not '%s'", id == OPT_CRC ? "data-crc" : "writeback",
+			   text);
 		return false;
 	}
 	if (id == OPT_CRC) {
@@ -166,6 +193,9 @@ static int parse(int argc, char **argv, struct bench_args *args, bool *out_done)
 		case OPT_JSON:
 			args->json = true;
 			break;
+		case OPT_FORCE:
+			args->force = true;
+			break;
 		case OPT_CACHE:
 			args->cache_path = optarg;
 			break;
@@ -189,7 +219,7 @@ static int parse(int argc, char **argv, struct bench_args *args, bool *out_done)
 	return result;
 }
 
-/* ---- output ------------------------------------------------------------------------------------------------------------ */
+/* ---- output ------------------------------------------------------------ */
 
 static const char *granularity_text(const struct pcache_info *info)
 {
@@ -208,7 +238,8 @@ static void print_bar(const char *label, const struct bench_spread *spread, doub
 	static const char full[] = "##################################################";
 	int filled = full_ns > 0 ? (int)(50 * spread->median / full_ns + 0.5) : 0;
 
-	printf("  %-6s %.*s%*s %8.0f ns  (%.0f to %.0f)\n", label, filled, full, 50 - filled, "", spread->median, spread->min, spread->max);
+	printf("  %-6s %.*s%*s %8.0f ns  (%.0f to %.0f)\n", label, filled, full, 50 - filled, "", spread->median,
+	       spread->min, spread->max);
 }
 
 static void print_text(const struct bench_args *args, const struct bench_result *result)
@@ -216,14 +247,15 @@ static void print_text(const struct bench_args *args, const struct bench_result 
 	double full_ns = result->own.median > result->limit.median ? result->own.median : result->limit.median;
 	char bs[TOOL_BYTES_TEXT], rate[TOOL_BYTES_TEXT];
 
-	printf("\n%s, %s, %u thread%s: ratio %.2f, %.0f IOPS, %s/s\n", bench_job_names[result->job], tool_bytes_text(bs, args->block_len),
-	       args->threads, args->threads == 1 ? "" : "s", ratio_of(result), result->iops,
-	       tool_bytes_text(rate, (uint64_t)(result->iops * (double)args->block_len)));
+	printf("\n%s, %s, %u thread%s: ratio %.2f, %.0f IOPS, %s/s\n", bench_job_names[result->job],
+	       tool_bytes_text(bs, args->block_len), args->threads, args->threads == 1 ? "" : "s", ratio_of(result),
+	       result->iops, tool_bytes_text(rate, (uint64_t)(result->iops * (double)args->block_len)));
 	print_bar("own", &result->own, full_ns);
 	print_bar("limit", &result->limit, full_ns);
-	printf("  latency: p50 %llu ns, p99 %llu ns, p99.9 %llu ns, max %llu ns", (unsigned long long)bench_hist_quantile(&result->hist, 500),
-	       (unsigned long long)bench_hist_quantile(&result->hist, 990), (unsigned long long)bench_hist_quantile(&result->hist, 999),
-	       (unsigned long long)result->hist.max_ns);
+	printf("  latency: p50 %llu ns, p99 %llu ns, p99.9 %llu ns, max %llu ns",
+	       (unsigned long long)bench_hist_quantile(&result->hist, 500),
+	       (unsigned long long)bench_hist_quantile(&result->hist, 990),
+	       (unsigned long long)bench_hist_quantile(&result->hist, 999), (unsigned long long)result->hist.max_ns);
 	if (result->hit_percent < 100)
 		printf("; %.1f %% of the bytes read were hits", result->hit_percent);
 	putchar('\n');
@@ -237,11 +269,13 @@ static void print_json_spread(const char *name, const struct bench_spread *sprea
 
 static void print_json(const struct bench_args *args, const struct bench_result *result, bool first)
 {
-	printf("%s\n  {\"job\": \"%s\", \"bs\": %llu, \"threads\": %u, \"ns_per_op\": %.1f, \"limit_ns_per_op\": %.1f, \"ratio\": %.4f, \"iops\": %.0f",
-	       first ? "" : ",", bench_job_names[result->job], (unsigned long long)args->block_len, args->threads, result->own.median,
-	       result->limit.median, ratio_of(result), result->iops);
+	printf("%s\n  {\"job\": \"%s\", \"bs\": %llu, \"threads\": %u, \"ns_per_op\": %.1f, \"limit_ns_per_op\": %.1f, "
+	       "\"ratio\": %.4f, \"iops\": %.0f",
+	       first ? "" : ",", bench_job_names[result->job], (unsigned long long)args->block_len, args->threads,
+	       result->own.median, result->limit.median, ratio_of(result), result->iops);
 	printf(", \"p50_ns\": %llu, \"p99_ns\": %llu, \"p999_ns\": %llu, \"max_ns\": %llu",
-	       (unsigned long long)bench_hist_quantile(&result->hist, 500), (unsigned long long)bench_hist_quantile(&result->hist, 990),
+	       (unsigned long long)bench_hist_quantile(&result->hist, 500),
+	       (unsigned long long)bench_hist_quantile(&result->hist, 990),
 	       (unsigned long long)bench_hist_quantile(&result->hist, 999), (unsigned long long)result->hist.max_ns);
 	print_json_spread("ns_per_op", &result->own);
 	print_json_spread("limit_ns_per_op", &result->limit);
@@ -259,20 +293,26 @@ static void print_place(const struct bench_args *args, const struct bench_place 
 	bool forced = (place->info.state_flags & PCACHE_STATE_GRANULARITY_FORCED) != 0;
 
 	if (args->json) {
-		printf("\n], \"place\": \"%s\", \"granularity\": \"%s\", \"granularity_forced\": %s, \"huge_pages\": %s", place->text,
-		       granularity_text(&place->info), forced ? "true" : "false",
+		printf("\n], \"place\": \"%s\", \"granularity\": \"%s\", \"granularity_forced\": %s, \"huge_pages\": "
+		       "%s",
+		       place->text, granularity_text(&place->info), forced ? "true" : "false",
 		       place->info.state_flags & PCACHE_STATE_HUGE_PAGES ? "true" : "false");
-		printf(", \"commit\": \"%s\", \"ordering\": \"%s\", \"data_crc\": %s, \"writeback\": %s", place->info.commit == PCACHE_COMMIT_WRITE ? "write" : "flush",
-		       place->info.ordering == PCACHE_ORDERING_BATCH ? "batch" : "strict", args->data_crc ? "true" : "false", args->writeback ? "true" : "false");
-		printf(", \"cache_bytes\": %llu, \"size_bytes\": %llu, \"limit_copy\": \"%s\"}\n", (unsigned long long)place->cache_bytes,
-		       (unsigned long long)place->size_bytes, copy_name);
+		printf(", \"commit\": \"%s\", \"ordering\": \"%s\", \"data_crc\": %s, \"writeback\": %s",
+		       place->info.commit == PCACHE_COMMIT_WRITE ? "write" : "flush",
+		       place->info.ordering == PCACHE_ORDERING_BATCH ? "batch" : "strict",
+		       args->data_crc ? "true" : "false", args->writeback ? "true" : "false");
+		printf(", \"cache_bytes\": %llu, \"size_bytes\": %llu, \"limit_copy\": \"%s\"}\n",
+		       (unsigned long long)place->cache_bytes, (unsigned long long)place->size_bytes, copy_name);
 		return;
 	}
-	printf("cache of %s, working set %s, on %s\n", tool_bytes_text(cache, place->cache_bytes), tool_bytes_text(size, place->size_bytes), place->text);
-	printf("granularity %s%s, %scommit %s, ordering %s, data CRC %s, write-back %s, limit copies by %s\n", granularity_text(&place->info),
-	       forced ? " (forced)" : "", place->info.state_flags & PCACHE_STATE_HUGE_PAGES ? "huge pages, " : "",
-	       place->info.commit == PCACHE_COMMIT_WRITE ? "write" : "flush", place->info.ordering == PCACHE_ORDERING_BATCH ? "batch" : "strict",
-	       args->data_crc ? "on" : "off", args->writeback ? "on" : "off", copy_name);
+	printf("cache of %s, working set %s, on %s\n", tool_bytes_text(cache, place->cache_bytes),
+	       tool_bytes_text(size, place->size_bytes), place->text);
+	printf("granularity %s%s, %scommit %s, ordering %s, data CRC %s, write-back %s, limit copies by %s\n",
+	       granularity_text(&place->info), forced ? " (forced)" : "",
+	       place->info.state_flags & PCACHE_STATE_HUGE_PAGES ? "huge pages, " : "",
+	       place->info.commit == PCACHE_COMMIT_WRITE ? "write" : "flush",
+	       place->info.ordering == PCACHE_ORDERING_BATCH ? "batch" : "strict", args->data_crc ? "on" : "off",
+	       args->writeback ? "on" : "off", copy_name);
 }
 
 static int run_jobs(struct bench_place *place, const struct bench_args *args)

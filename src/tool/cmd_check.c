@@ -2,9 +2,10 @@
 /*
  * pcache check: reads everything and reports what is wrong, and where.
  *
- * This file parses the arguments, runs the steps in their order (each needs what the one before found) and prints the summary. What the
- * steps judge is described where they are; check.h lists them. The media is opened with the lock, because a cache in use changes
- * under the eyes of a reader, and without the means to store: a check changes nothing, whatever it finds.
+ * This file parses the arguments, runs the steps in their order (each needs what the one before found) and prints the
+ * summary. What the steps judge is described where they are; check.h lists them. The media is opened with the lock,
+ * because a cache in use changes under the eyes of a reader, and without the means to store: a check changes nothing,
+ * whatever it finds.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -18,7 +19,8 @@ static const char check_help[] =
 	"\n"
 	"Usage: pcache check CACHE [--json] [--no-data]\n"
 	"\n"
-	"Reads the records, the log and all cached data, and compares them with the rules of the format and the CRCs. Nothing is\n"
+	"Reads the records, the log and all cached data, and compares them with the rules of the format and the CRCs. "
+	"Nothing is\n"
 	"stored. The cache must not be open. Each problem has a media offset and one of three severities:\n"
 	"  note    worth knowing; a crash explains it, the next open deals with it\n"
 	"  repair  one of two copies of a record is bad or old; the next open mends it, nothing is lost\n"
@@ -49,22 +51,27 @@ static void print_text(const struct check *check)
 	const struct check_counts *counts = &check->counts;
 	char dirty[TOOL_BYTES_TEXT], clean[TOOL_BYTES_TEXT], verified[TOOL_BYTES_TEXT];
 
-	printf("segments   %" PRIu64 " of data, %" PRIu64 " of the log, %" PRIu64 " formerly of the log, %" PRIu64 " never used\n",
-	       counts->segments_data, counts->segments_log - counts->segments_old_log, counts->segments_old_log, counts->segments_free);
-	printf("log        %" PRIu64 " ksets (%" PRIu64 " void, %" PRIu64 " marks), %" PRIu64 " keys, %" PRIu64 " unfinished; positions %" PRIu64
-	       " to %" PRIu64 ", marked up to %" PRIu64 "\n",
-	       counts->ksets, counts->voids, counts->marks, counts->keys, counts->unfinished, check->tail.log_tail_pos, check->end_pos,
-	       check->mark_pos);
-	printf("live       %" PRIu64 " extents: %s dirty, %s clean; %" PRIu64 " bytes of dirty zeroes\n", counts->live_extents,
-	       tool_bytes_text(dirty, counts->dirty_bytes), tool_bytes_text(clean, counts->clean_bytes), counts->dirty_zero_bytes);
+	printf("segments   %" PRIu64 " of data, %" PRIu64 " of the log, %" PRIu64 " formerly of the log, %" PRIu64
+	       " never used\n",
+	       counts->segments_data, counts->segments_log - counts->segments_old_log, counts->segments_old_log,
+	       counts->segments_free);
+	printf("log        %" PRIu64 " ksets (%" PRIu64 " void, %" PRIu64 " marks), %" PRIu64 " keys, %" PRIu64
+	       " unfinished; positions %" PRIu64 " to %" PRIu64 ", marked up to %" PRIu64 "\n",
+	       counts->ksets, counts->voids, counts->marks, counts->keys, counts->unfinished, check->tail.log_tail_pos,
+	       check->end_pos, check->mark_pos);
+	printf("live       %" PRIu64 " extents: %s dirty, %s clean; %" PRIu64 " bytes of dirty zeroes\n",
+	       counts->live_extents, tool_bytes_text(dirty, counts->dirty_bytes),
+	       tool_bytes_text(clean, counts->clean_bytes), counts->dirty_zero_bytes);
 	printf("verified   %s%s\n", tool_bytes_text(verified, counts->verified_bytes),
-	       !check->rules.data_crc ? " (the cache keeps no data CRC)" : check->no_data ? " (--no-data)" : "");
+	       !check->rules.data_crc ? " (the cache keeps no data CRC)"
+	       : check->no_data       ? " (--no-data)"
+				      : "");
 	printf("problems   %" PRIu64 " notes, %" PRIu64 " repairs, %" PRIu64 " damage\n", check->problem_nr[CHECK_NOTE],
 	       check->problem_nr[CHECK_REPAIR], check->problem_nr[CHECK_DAMAGE]);
 	printf("%s: %s\n", check->path,
-	       check->problem_nr[CHECK_DAMAGE] ? "DAMAGED; keep a copy before anything else is done with it" :
-	       check->clean_close	       ? "sound, closed properly" :
-						 "sound, not closed; the next open recovers it");
+	       check->problem_nr[CHECK_DAMAGE] ? "DAMAGED; keep a copy before anything else is done with it"
+	       : check->clean_close            ? "sound, closed properly"
+					       : "sound, not closed; the next open recovers it");
 }
 
 static void print_json(const struct check *check)
@@ -112,7 +119,9 @@ static void print_json(const struct check *check)
 static void check_holes(struct check *check)
 {
 	if (pc_media_map(check->media) == PCACHE_E_HOLES)
-		check_problem(check, CHECK_DAMAGE, CHECK_NOWHERE, "the file has holes, so that no open takes it; fill them with `fallocate -l %" PRIu64 " %s`",
+		check_problem(check, CHECK_DAMAGE, CHECK_NOWHERE,
+			      "the file has holes, so that no open takes it; fill them with `fallocate -l %" PRIu64
+			      " %s`",
 			      check->super.media_bytes, check->path);
 }
 

@@ -2,9 +2,10 @@
 /*
  * pcache drain: opens a cache on its backing, writes everything dirty there, closes.
  *
- * Opening recovers a cache that was not closed. An interrupt (SIGINT, SIGTERM) stops the drain through its progress callback, so the
- * cache is closed properly; what is not written stays dirty in the cache, and a later drain goes on there. The amount of dirty data
- * that is left is part of every failure message, because it decides what the user may do with the cache file.
+ * Opening recovers a cache that was not closed. An interrupt (SIGINT, SIGTERM) stops the drain through its progress
+ * callback, so the cache is closed properly; what is not written stays dirty in the cache, and a later drain goes on
+ * there. The amount of dirty data that is left is part of every failure message, because it decides what the user may
+ * do with the cache file.
  */
 #include <errno.h>
 #include <signal.h>
@@ -17,11 +18,13 @@ static const char drain_help[] =
 	"\n"
 	"Usage: pcache drain CACHE --backing PATH [OPTION...]\n"
 	"\n"
-	"Afterwards the backing holds everything, and the cache can be removed or formatted. Can be interrupted and repeated.\n"
+	"Afterwards the backing holds everything, and the cache can be removed or formatted. Can be interrupted and "
+	"repeated.\n"
 	"\n"
 	"Options:\n"
 	"  --backing PATH           the backing that the cache was formatted for\n"
-	"  --ordering strict|batch  order of the writes; batch is faster, strict keeps the backing consistent on the way;\n"
+	"  --ordering strict|batch  order of the writes; batch is faster, strict keeps the backing consistent on the "
+	"way;\n"
 	"                           default strict\n"
 	"  -v, --verbose            print messages of the library\n"
 	"  -h, --help               this text\n"
@@ -71,7 +74,9 @@ static int explain_open(const char *path, const char *backing_path, uint64_t bac
 	struct pcache_info info = { .struct_bytes = sizeof(info) };
 
 	if (err == PCACHE_E_BACKING_SIZE && pcache_probe(path, &info) == 0) {
-		tool_error(backing_path, "has %llu bytes, but the cache was formatted for %llu; restore its size or give the right backing",
+		tool_error(backing_path,
+			   "has %llu bytes, but the cache was formatted for %llu; restore its size or give the right "
+			   "backing",
 			   (unsigned long long)backing_bytes, (unsigned long long)info.backing_bytes);
 		return TOOL_FAILED;
 	}
@@ -87,8 +92,9 @@ static int explain_drain(const char *path, struct pcache *cache, int err)
 
 	if (pcache_info_get(cache, &info) < 0)
 		return tool_fail(path, err);
-	tool_error(path, "%s, %llu bytes (%s) are still dirty in the cache; %s", err == -ECANCELED ? "interrupted" : pcache_strerror(err),
-		   (unsigned long long)info.dirty_bytes, tool_bytes_text(text, info.dirty_bytes),
+	tool_error(path, "%s, %llu bytes (%s) are still dirty in the cache; %s",
+		   err == -ECANCELED ? "interrupted" : pcache_strerror(err), (unsigned long long)info.dirty_bytes,
+		   tool_bytes_text(text, info.dirty_bytes),
 		   err == -ECANCELED ? "run it again to go on" : "keep the cache, mend the cause, run it again");
 	return TOOL_FAILED;
 }
@@ -111,7 +117,8 @@ static int drain(const char *path, struct pcache *cache)
 	if (result == TOOL_OK && err < 0)
 		result = tool_fail(path, err);
 	if (result == TOOL_OK)
-		printf("drained %llu bytes (%s)\n", (unsigned long long)before.dirty_bytes, tool_bytes_text(text, before.dirty_bytes));
+		printf("drained %llu bytes (%s)\n", (unsigned long long)before.dirty_bytes,
+		       tool_bytes_text(text, before.dirty_bytes));
 	return result;
 }
 
@@ -124,7 +131,8 @@ static int open_and_drain(const char *path, const char *backing_path, const stru
 
 	err = pcache_backing_file_new(backing_path, 0, &backing);
 	if (err == -EINVAL) {
-		tool_error(backing_path, "the backing is empty or its size is no multiple of 512; restore its size or give the right backing");
+		tool_error(backing_path, "the backing is empty or its size is no multiple of 512; restore its size or "
+					 "give the right backing");
 		return TOOL_FAILED;
 	}
 	if (err < 0)

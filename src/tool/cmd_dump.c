@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * pcache dump: prints every record of a cache as it is on media, both copies, and then the log in the order of positions.
+ * pcache dump: prints every record of a cache as it is on media, both copies, and then the log in the order of
+ * positions.
  *
- * Every line is built by the to_text functions of format/, with the place in front: the copy (A or B) and the media offset. What does
- * not decode gets a line that says why, and the dump goes on: only a cache without any valid superblock ends it, because nothing else
- * can be found then. The media is opened without the lock and without the means to store, so a cache in use may be dumped, too; it may
- * then change while it is read. Memory: one segment and one number per segment.
+ * Every line is built by the to_text functions of format/, with the place in front: the copy (A or B) and the media
+ * offset. What does not decode gets a line that says why, and the dump goes on: only a cache without any valid
+ * superblock ends it, because nothing else can be found then. The media is opened without the lock and without the
+ * means to store, so a cache in use may be dumped, too; it may then change while it is read. Memory: one segment and
+ * one number per segment.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -16,27 +18,28 @@
 #include "media/media.h"
 #include "tool/tool.h"
 
-static const char dump_help[] =
-	"pcache dump - print every record of a cache\n"
-	"\n"
-	"Usage: pcache dump CACHE [--super] [--tail] [--segments] [--log]\n"
-	"\n"
-	"Prints both copies (A, B) of the superblock, the tail record and the segment records, and the log in the order of its\n"
-	"positions. Works on damaged caches: what cannot be decoded is named, and the dump goes on. Nothing is stored. A cache in use\n"
-	"may be dumped; it changes meanwhile.\n"
-	"\n"
-	"Options (without any of the first four: all of them):\n"
-	"  --super     superblocks\n"
-	"  --tail      tail records\n"
-	"  --segments  segment records\n"
-	"  --log       ksets and keys\n"
-	"  -h, --help  this text\n"
-	"\n"
-	"Exit codes: 0 done, 1 failed, 2 wrong usage.\n"
-	"\n"
-	"Examples:\n"
-	"  pcache dump /mnt/pmem/cache\n"
-	"  pcache dump --log /mnt/pmem/cache | grep -c '^ *key'";
+static const char dump_help[] = "pcache dump - print every record of a cache\n"
+				"\n"
+				"Usage: pcache dump CACHE [--super] [--tail] [--segments] [--log]\n"
+				"\n"
+				"Prints both copies (A, B) of the superblock, the tail record and the segment records, "
+				"and the log in the order of its\n"
+				"positions. Works on damaged caches: what cannot be decoded is named, and the dump "
+				"goes on. Nothing is stored. A cache in use\n"
+				"may be dumped; it changes meanwhile.\n"
+				"\n"
+				"Options (without any of the first four: all of them):\n"
+				"  --super     superblocks\n"
+				"  --tail      tail records\n"
+				"  --segments  segment records\n"
+				"  --log       ksets and keys\n"
+				"  -h, --help  this text\n"
+				"\n"
+				"Exit codes: 0 done, 1 failed, 2 wrong usage.\n"
+				"\n"
+				"Examples:\n"
+				"  pcache dump /mnt/pmem/cache\n"
+				"  pcache dump --log /mnt/pmem/cache | grep -c '^ *key'";
 
 enum dump_part { DUMP_SUPER = 1, DUMP_TAIL = 2, DUMP_SEGMENTS = 4, DUMP_LOG = 8, DUMP_ALL = 15 };
 
@@ -73,7 +76,8 @@ static void print_place(unsigned int replica, uint64_t media_off)
 }
 
 /* Reads a record; a line instead, and false, if it cannot be read. */
-static bool read_record(struct dump *dump, unsigned int replica, uint64_t media_off, const char *what, void *buf, size_t len)
+static bool read_record(struct dump *dump, unsigned int replica, uint64_t media_off, const char *what, void *buf,
+			size_t len)
 {
 	int err = pc_media_read(dump->media, media_off, buf, len);
 
@@ -211,15 +215,16 @@ struct dump_gap {
 static void dump_gap_end(uint64_t base_pos, struct dump_gap *gap, bool last)
 {
 	if (gap->slot_nr)
-		printf("    pos=%" PRIu64 " %" PRIu32 " slots without a kset%s%s\n", base_pos + gap->first_slot, gap->slot_nr,
-		       gap->torn ? ", torn or damaged ones among them" : "", last ? " (to the end of the segment)" : "");
+		printf("    pos=%" PRIu64 " %" PRIu32 " slots without a kset%s%s\n", base_pos + gap->first_slot,
+		       gap->slot_nr, gap->torn ? ", torn or damaged ones among them" : "",
+		       last ? " (to the end of the segment)" : "");
 	gap->slot_nr = 0;
 	gap->torn = false;
 }
 
 /*
- * Slots of one segment. Each decode that fails may read up to the rest of the segment for its CRC; after reading some 64 segments in vain the
- * rest is left out, so that crafted bytes cost bounded time.
+ * Slots of one segment. Each decode that fails may read up to the rest of the segment for its CRC; after reading some
+ * 64 segments in vain the rest is left out, so that crafted bytes cost bounded time.
  */
 static void dump_slots(const struct dump *dump, const struct dump_log_segment *segment, const uint8_t *buf)
 {
@@ -232,7 +237,8 @@ static void dump_slots(const struct dump *dump, const struct dump_log_segment *s
 
 	while (slot < slot_nr) {
 		const uint8_t *at = buf + (size_t)slot * PC_SLOT_BYTES;
-		enum pc_valid valid = pc_kset_decode(at, slot_nr - slot, base_pos + slot, segment->nonce, &dump->rules, &kset);
+		enum pc_valid valid =
+			pc_kset_decode(at, slot_nr - slot, base_pos + slot, segment->nonce, &dump->rules, &kset);
 
 		if (valid == PC_VALID) {
 			dump_gap_end(base_pos, &gap, false);
@@ -250,7 +256,8 @@ static void dump_slots(const struct dump *dump, const struct dump_log_segment *s
 		}
 		slot++;
 		if (vain_left == 0) {
-			printf("    pos=%" PRIu64 " too many damaged ksets: the rest of the segment is left out\n", base_pos + slot);
+			printf("    pos=%" PRIu64 " too many damaged ksets: the rest of the segment is left out\n",
+			       base_pos + slot);
 			return;
 		}
 	}
@@ -292,8 +299,8 @@ static int dump_log(const struct dump *dump)
 		uint64_t off = pc_geo_segment_off(&dump->super, segment->seg_id);
 		bool freed = dump->tail_valid && segment->ordinal < dump->tail.log_tail_pos / slot_nr;
 
-		printf("log ordinal=%" PRIu64 " seg_id=%" PRIu32 " @0x%010" PRIx64 "%s\n", segment->ordinal, segment->seg_id, off,
-		       freed ? " (below the log tail)" : "");
+		printf("log ordinal=%" PRIu64 " seg_id=%" PRIu32 " @0x%010" PRIx64 "%s\n", segment->ordinal,
+		       segment->seg_id, off, freed ? " (below the log tail)" : "");
 		read_segment(dump, off, buf);
 		dump_slots(dump, segment, buf);
 	}
@@ -310,12 +317,14 @@ static int dump_records(struct dump *dump, const char *path, unsigned int parts)
 	if (dump->media->len_bytes < PC_PAGE_BYTES || !dump_super(dump, parts & DUMP_SUPER))
 		return tool_fail(path, PCACHE_E_NOT_A_CACHE);
 	if (dump->media->len_bytes < dump->super.media_bytes)
-		printf("the file ends at 0x%" PRIx64 ", the superblock says 0x%" PRIx64 "\n", dump->media->len_bytes, dump->super.media_bytes);
+		printf("the file ends at 0x%" PRIx64 ", the superblock says 0x%" PRIx64 "\n", dump->media->len_bytes,
+		       dump->super.media_bytes);
 	if (parts & (DUMP_TAIL | DUMP_LOG))
 		dump_tail(dump, parts & DUMP_TAIL);
 	if (!(parts & (DUMP_SEGMENTS | DUMP_LOG)))
 		return TOOL_OK;
-	record_nr = PC_MIN(record_nr, (uint64_t)dump->super.segment_nr); /* of a forged number no more than the file can hold */
+	record_nr = PC_MIN(record_nr,
+			   (uint64_t)dump->super.segment_nr); /* of a forged number no more than the file can hold */
 	dump->log_segments = calloc(record_nr, sizeof(*dump->log_segments));
 	if (!dump->log_segments)
 		return tool_fail(path, -ENOMEM);

@@ -2,18 +2,17 @@
 /*
  * pcache format: makes a new, empty cache.
  *
- * The library decides what is possible; this file adds what only a tool should: it refuses to destroy a file that holds something other than
- * a cache (arguments get swapped, and the backing is the other path on this very line), and it turns refusals into messages that
- * name the bytes at stake and the way out. Nothing is written before all of these checks have passed.
+ * The library decides what is possible; this file adds what only a tool should: it refuses to destroy a file that holds
+ * something other than a cache (arguments get swapped, and the backing is the other path on this very line), and it
+ * turns refusals into messages that name the bytes at stake and the way out. Nothing is written before all of these
+ * checks have passed.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <libgen.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
-#include <unistd.h>
 
 #include "tool/tool.h"
 
@@ -29,7 +28,8 @@ static const char format_help[] =
 	"  --backing PATH         file or block device that the cache will stand before\n"
 	"  --size BYTES           size of the cache file, e.g. 4G; default: the size that it has\n"
 	"  --block 512|4096       cache block: every request is a multiple of it; default 512\n"
-	"  --segment BYTES        segment size, a power of two from 4K to 16M; default: the largest that gives 64 segments\n"
+	"  --segment BYTES        segment size, a power of two from 4K to 16M; default: the largest that gives 64 "
+	"segments\n"
 	"  --data-crc on|off      keep and verify a CRC32C of all data; default on\n"
 	"  --gc-percent N         share of used segments above which clean data is evicted, 0 to 90; default 70\n"
 	"  --ordering strict|batch  keep the backing crash-consistent at all times, or at checkpoints; default strict\n"
@@ -133,57 +133,19 @@ static int parse(int argc, char **argv, struct format_args *args, bool *out_done
 			(void)pcache_config_set(args->config, PCACHE_OPT_FORCE, 1);
 		} else if (id == OPT_UUID) {
 			if (!tool_parse_uuid(optarg, uuid))
-				return tool_usage(argv[0], "option --backing-uuid wants 32 hexadecimal digits, not '%s'", optarg);
+				return tool_usage(
+					argv[0], "option --backing-uuid wants 32 hexadecimal digits, not '%s'", optarg);
 			(void)pcache_config_set_backing_uuid(args->config, uuid);
 		} else {
 			int flag = id - OPT_CONFIG;
 
-			if (!tool_config_set(argv[0], args->config, config_flags[flag].flag, config_flags[flag].option, optarg,
-					     config_flags[flag].wants))
+			if (!tool_config_set(argv[0], args->config, config_flags[flag].flag, config_flags[flag].option,
+					     optarg, config_flags[flag].wants))
 				return TOOL_USAGE;
 		}
 	}
 	args->cache = tool_arg_path(argc, argv, "cache");
 	return args->cache ? check_values(argv[0], args) : TOOL_USAGE;
-}
-
-/* Offset of a byte other than zero among the first 64 MiB of data and the last MiB; -1 if there is none or the file cannot be read. */
-static int64_t find_data(const char *path)
-{
-	enum { STEP_BYTES = 1 << 20 };
-	int64_t found = -1, budget = 64 << 20;
-	off_t at = 0, end;
-	char *buf;
-	int fd;
-
-	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-	if (fd < 0)
-		return -1;
-	buf = malloc(STEP_BYTES);
-	end = lseek(fd, 0, SEEK_END);
-	while (buf && found < 0 && at < end) {
-		ssize_t got, i;
-		off_t data = lseek(fd, at, SEEK_DATA);
-
-		if (data < 0 && errno == ENXIO)
-			break; /* holes to the end */
-		if (data > at)
-			at = data;
-		got = pread(fd, buf, STEP_BYTES, at);
-		if (got <= 0)
-			break;
-		for (i = 0; i < got && buf[i] == 0; i++)
-			;
-		if (i < got)
-			found = at + i;
-		at += got;
-		budget -= got;
-		if (budget <= 0 && at < end - STEP_BYTES)
-			at = end - STEP_BYTES;
-	}
-	free(buf);
-	close(fd);
-	return found;
 }
 
 /* Refuses what the library would take for free space. */
@@ -200,14 +162,18 @@ static int guard_old_content(const struct format_args *args)
 	if (err == 0 || err == -EBUSY || err == -ENOMEM)
 		return TOOL_OK; /* the library refuses by itself, with its own reason */
 	if (err == PCACHE_E_NOT_A_CACHE) {
-		data_off = find_data(args->cache);
+		data_off = tool_find_data(args->cache);
 		if (data_off < 0)
 			return TOOL_OK;
-		tool_error(args->cache, "holds data that is not a pcache cache (first at byte %lld); check the path, or destroy the data with --force",
+		tool_error(args->cache,
+			   "holds data that is not a pcache cache (first at byte %lld); check the path, or destroy the "
+			   "data with --force",
 			   (long long)data_off);
 		return TOOL_FAILED;
 	}
-	tool_error(args->cache, "holds a pcache cache that cannot be read (%s), its dirty data is unknown; keep a copy, or destroy it with --force",
+	tool_error(args->cache,
+		   "holds a pcache cache that cannot be read (%s), its dirty data is unknown; keep a copy, or destroy "
+		   "it with --force",
 		   pcache_strerror(err));
 	return TOOL_FAILED;
 }
@@ -221,7 +187,8 @@ static void explain_space(const struct format_args *args)
 
 	if (copy && want_bytes && statvfs(dirname(copy), &fs) == 0)
 		tool_error(args->cache, "no space for %s (%s are free); free some space or choose a smaller --size",
-			   tool_bytes_text(want, want_bytes), tool_bytes_text(free_text, (uint64_t)fs.f_bavail * fs.f_frsize));
+			   tool_bytes_text(want, want_bytes),
+			   tool_bytes_text(free_text, (uint64_t)fs.f_bavail * fs.f_frsize));
 	else
 		(void)tool_fail(args->cache, -ENOSPC);
 	free(copy);
@@ -236,15 +203,19 @@ static int explain(const struct format_args *args, int err)
 	if (err == PCACHE_E_TOO_SMALL) {
 		uint64_t min_bytes = pcache_format_min_bytes(block_bytes);
 
-		tool_error(args->cache, "too small for a cache; give --size of at least %llu (%s)%s", (unsigned long long)min_bytes,
-			   tool_bytes_text(text, min_bytes),
+		tool_error(args->cache, "too small for a cache; give --size of at least %llu (%s)%s",
+			   (unsigned long long)min_bytes, tool_bytes_text(text, min_bytes),
 			   config_value(args->config, PCACHE_OPT_SEGMENT_BYTES) ? " or a smaller --segment" : "");
 	} else if (err == PCACHE_E_DIRTY && pcache_probe(args->cache, &info) == 0) {
 		tool_error(args->cache,
-			   "%llu bytes of dirty data (%s) are nowhere else; run `pcache drain %s --backing %s` first, or destroy them with --force",
-			   (unsigned long long)info.dirty_bytes, tool_bytes_text(text, info.dirty_bytes), args->cache, args->backing);
+			   "%llu bytes of dirty data (%s) are nowhere else; run `pcache drain %s --backing %s` first, "
+			   "or destroy them with --force",
+			   (unsigned long long)info.dirty_bytes, tool_bytes_text(text, info.dirty_bytes), args->cache,
+			   args->backing);
 	} else if (err == PCACHE_E_HAS_CACHE) {
-		tool_error(args->cache, "already holds a pcache cache (without dirty data); make a new one in its place with --force");
+		tool_error(
+			args->cache,
+			"already holds a pcache cache (without dirty data); make a new one in its place with --force");
 	} else if (err == -ENOSPC) {
 		explain_space(args);
 	} else {
@@ -261,13 +232,16 @@ static int format(const struct format_args *args)
 
 	err = pcache_backing_file_new(args->backing, PCACHE_BACKING_FILE_RDONLY, &backing);
 	if (err == -EINVAL) {
-		tool_error(args->backing, "the backing is empty or its size is no multiple of 512; give it a size (truncate -s SIZE FILE)");
+		tool_error(args->backing, "the backing is empty or its size is no multiple of 512; give it a size "
+					  "(truncate -s SIZE FILE)");
 		return TOOL_FAILED;
 	}
 	if (err < 0)
 		return tool_fail(args->backing, err);
 	if (pcache_backing_size(backing) % block_bytes) {
-		tool_error(args->backing, "its size of %llu bytes is no multiple of the block of %llu; use --block 512 or change its size",
+		tool_error(args->backing,
+			   "its size of %llu bytes is no multiple of the block of %llu; use --block 512 or change its "
+			   "size",
 			   (unsigned long long)pcache_backing_size(backing), (unsigned long long)block_bytes);
 		result = TOOL_FAILED;
 		goto free_backing;

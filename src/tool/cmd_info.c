@@ -2,31 +2,31 @@
 /*
  * pcache info: what a cache is and how full it is, from pcache_probe alone, so without opening it and without a store.
  *
- * A cache that a process holds open is described from that process's statistics page if it publishes one; hits, misses and the
- * granularity are known only then. What is not known is left out of the text and is null in JSON.
+ * A cache that a process holds open is described from that process's statistics page if it publishes one; hits, misses
+ * and the granularity are known only then. What is not known is left out of the text and is null in JSON.
  */
 #include <errno.h>
 #include <string.h>
 
 #include "tool/tool.h"
 
-static const char info_help[] =
-	"pcache info - what a cache is and how full it is\n"
-	"\n"
-	"Usage: pcache info CACHE [--json]\n"
-	"\n"
-	"Reads without opening the cache. A cache in use is shown if its process publishes statistics (option stats_page);\n"
-	"only then hits, misses, granularity and commit mode are known.\n"
-	"\n"
-	"Options:\n"
-	"  --json      one JSON object; what is not known is null\n"
-	"  -h, --help  this text\n"
-	"\n"
-	"Exit codes: 0 done, 1 failed, 2 wrong usage.\n"
-	"\n"
-	"Examples:\n"
-	"  pcache info /mnt/pmem/cache\n"
-	"  pcache info --json /mnt/pmem/cache | jq .dirty_bytes";
+static const char info_help[] = "pcache info - what a cache is and how full it is\n"
+				"\n"
+				"Usage: pcache info CACHE [--json]\n"
+				"\n"
+				"Reads without opening the cache. A cache in use is shown if its process publishes "
+				"statistics (option stats_page);\n"
+				"only then hits, misses, granularity and commit mode are known.\n"
+				"\n"
+				"Options:\n"
+				"  --json      one JSON object; what is not known is null\n"
+				"  -h, --help  this text\n"
+				"\n"
+				"Exit codes: 0 done, 1 failed, 2 wrong usage.\n"
+				"\n"
+				"Examples:\n"
+				"  pcache info /mnt/pmem/cache\n"
+				"  pcache info --json /mnt/pmem/cache | jq .dirty_bytes";
 
 enum { OPT_JSON = 1000 };
 
@@ -101,20 +101,23 @@ static void print_live(const struct pcache_info *info)
 
 static void print_text(const char *path, const struct pcache_info *info)
 {
-	static const char *const states[] = { "open in another process", "closed", "not closed: the next open recovers it" };
+	static const char *const states[] = { "open in another process", "closed",
+					      "not closed: the next open recovers it" };
 	char uuid[TOOL_UUID_TEXT];
 
 	printf("%-18s %s\n", "cache", path);
 	printf("%-18s %s\n", "state", states[is_live(info) ? 0 : info->state_flags & PCACHE_STATE_CLEAN_CLOSE ? 1 : 2]);
 	printf("%-18s %s\n", "cache UUID", tool_uuid_text(uuid, info->cache_uuid));
-	printf("%-18s %s\n", "backing UUID", uuid_is_zero(info->backing_uuid) ? "none" : tool_uuid_text(uuid, info->backing_uuid));
+	printf("%-18s %s\n", "backing UUID",
+	       uuid_is_zero(info->backing_uuid) ? "none" : tool_uuid_text(uuid, info->backing_uuid));
 	printf("%-18s %u\n", "format version", info->format_version);
 	line_bytes("size", info->media_bytes);
 	line_bytes("backing size", info->backing_bytes);
 	line_bytes("block", info->block_bytes);
 	line_bytes("segment", info->segment_bytes);
 	printf("%-18s %llu: %llu data, %llu log, %llu free\n", "segments", (unsigned long long)info->segments,
-	       (unsigned long long)info->segments_data, (unsigned long long)info->segments_log, (unsigned long long)info->segments_free);
+	       (unsigned long long)info->segments_data, (unsigned long long)info->segments_log,
+	       (unsigned long long)info->segments_free);
 	line_bytes("dirty", info->dirty_bytes);
 	line_bytes("clean", info->clean_bytes);
 	printf("%-18s %llu\n", "log head", (unsigned long long)info->log_head);
@@ -156,15 +159,20 @@ static void print_json_identity(const char *path, const struct pcache_info *info
 		fputs(", \"backing_uuid\": null", stdout);
 	else
 		printf(", \"backing_uuid\": \"%s\"", tool_uuid_text(uuid, info->backing_uuid));
-	printf(", \"ordering\": \"%s\", \"data_crc\": %s", NAME_OF(ordering_names, info->ordering), info->data_crc ? "true" : "false");
+	printf(", \"ordering\": \"%s\", \"data_crc\": %s", NAME_OF(ordering_names, info->ordering),
+	       info->data_crc ? "true" : "false");
 	if (is_live(info))
-		printf(", \"granularity\": \"%s\", \"granularity_forced\": %s, \"commit\": \"%s\", \"degraded\": %s, \"failstop\": %s",
+		printf(", \"granularity\": \"%s\", \"granularity_forced\": %s, \"commit\": \"%s\", \"degraded\": %s, "
+		       "\"failstop\": %s",
 		       NAME_OF(granularity_names, info->granularity),
-		       info->state_flags & PCACHE_STATE_GRANULARITY_FORCED ? "true" : "false", NAME_OF(commit_names, info->commit),
+		       info->state_flags & PCACHE_STATE_GRANULARITY_FORCED ? "true" : "false",
+		       NAME_OF(commit_names, info->commit),
 		       info->state_flags & PCACHE_STATE_DEGRADED ? "true" : "false",
 		       info->state_flags & PCACHE_STATE_FAILSTOP ? "true" : "false");
 	else
-		fputs(", \"granularity\": null, \"granularity_forced\": null, \"commit\": null, \"degraded\": null, \"failstop\": null", stdout);
+		fputs(", \"granularity\": null, \"granularity_forced\": null, \"commit\": null, \"degraded\": null, "
+		      "\"failstop\": null",
+		      stdout);
 }
 
 static void print_json(const char *path, const struct pcache_info *info)
@@ -237,7 +245,8 @@ int tool_cmd_info(int argc, char **argv)
 		return TOOL_USAGE;
 	err = pcache_probe(path, &info);
 	if (err == -EBUSY) {
-		tool_error(path, "is open in another process, which publishes no statistics; open it there with option stats_page=on, or close it");
+		tool_error(path, "is open in another process, which publishes no statistics; open it there with option "
+				 "stats_page=on, or close it");
 		return TOOL_FAILED;
 	}
 	if (err < 0)

@@ -2,8 +2,9 @@
 /*
  * The command `pcache`: finds the command in a table and runs it.
  *
- * Each command lives in cmd_NAME.c (check and bench in some more files of their own), parses its own arguments and returns an exit
- * code. Results go to stdout, errors and progress to stderr. A result that could not be written is a failure, too.
+ * Each command lives in cmd_NAME.c (check and bench in some more files of their own), parses its own arguments and
+ * returns an exit code. Results go to stdout, errors and progress to stderr. A result that could not be written is a
+ * failure, too.
  */
 #include <string.h>
 

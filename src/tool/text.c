@@ -2,9 +2,9 @@
 /*
  * Text that the commands share: errors, numbers, JSON strings, the progress bar.
  *
- * An error is one line on stderr, `pcache: PATH: what happened; what to do next`. The library's own codes carry both halves in their
- * text; for codes of the system the second half comes from the table here. Specifics (how small, how many bytes are at stake) are the
- * business of the command that knows them.
+ * An error is one line on stderr, `pcache: PATH: what happened; what to do next`. The library's own codes carry both
+ * halves in their text; for codes of the system the second half comes from the table here. Specifics (how small, how
+ * many bytes are at stake) are the business of the command that knows them.
  *
  * The bar goes to stderr and only to a terminal, so that pipes and logs see results alone.
  */

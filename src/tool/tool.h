@@ -2,7 +2,8 @@
 /*
  * What the files of the command `pcache` share: exit codes, the commands, and helpers for arguments and text.
  *
- * Only the public headers are included here; of the whole tool the files of `check` and `dump` alone look at format/ and media/.
+ * Only the public headers are included here; of the whole tool the files of `check` and `dump` alone look at format/
+ * and media/.
  */
 #ifndef PC_TOOL_TOOL_H
 #define PC_TOOL_TOOL_H
@@ -31,8 +32,8 @@ int tool_cmd_bench(int argc, char **argv);
 #define TOOL_OPT_END (-1) /* no more options */
 #define TOOL_OPT_BAD (-2) /* a message was printed; exit with TOOL_USAGE */
 /*
- * getopt_long with messages in the form of this tool. Commands know long options, -h and -v; option ids are 1000 and more, so that they never
- * collide with characters.
+ * getopt_long with messages in the form of this tool. Commands know long options, -h and -v; option ids are 1000 and
+ * more, so that they never collide with characters.
  */
 int tool_option_next(int argc, char **argv, const struct option *options);
 /* The only positional argument, or NULL after a message that says what is missing or too much. */
@@ -45,10 +46,15 @@ int tool_parse_word(const char *text, const char *const *words);
 /* 32 hexadecimal digits; hyphens are skipped. */
 bool tool_parse_uuid(const char *text, uint8_t *out_uuid);
 /* Sets an option of the library, named like the flag that carried it; else a message that says what it wants, and false. */
-bool tool_config_set(const char *command, struct pcache_config *config, const char *flag, const char *option, const char *text,
-		     const char *wants);
+bool tool_config_set(const char *command, struct pcache_config *config, const char *flag, const char *option,
+		     const char *text, const char *wants);
 /* True if both paths lead to one file or device. */
 bool tool_same_file(const char *path_a, const char *path_b);
+/*
+ * Offset of a byte other than zero among the first 64 MiB of data and the last MiB of a file or block device; -1 if
+ * there is none, or it cannot be read. For refusing to destroy what somebody may want to keep.
+ */
+int64_t tool_find_data(const char *path);
 
 /* ---- text.c ----------------------------------------------------------------------------------------------------- */
 
