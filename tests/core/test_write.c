@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Writes, batches and zeroes: what is atomic, what is refused, what survives which end. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/rig.h"
+
+static void later_range_wins(void **state)
+{
+	uint8_t bytes[3 * 4096];
+	struct pcache_range ranges[3];
+	struct rig rig;
+
+	(void)state;
+	rig_zero(&rig);
+	rig_up(&rig);
+	rig_pattern(&rig, bytes, sizeof(bytes));
+	ranges[0] = (struct pcache_range){ .buf = bytes, .off = 8192, .len = 2048 };
+	ranges[1] = (struct pcache_range){ .buf = bytes + 4096, .off = 8192 + 1024, .len = 2048 };
+	ranges[2] = (struct pcache_range){ .buf = bytes + 8192, .off = 8192 + 512, .len = 1024 };
+	for (int i = 0; i < 3; i++)
+		memcpy(rig.model + ranges[i].off, ranges[i].buf, ranges[i].len);
+	assert_int_equal(pcache_write_batch(rig.cache, ranges, 3, 0), 0);
+	rig_check_all(&rig);
+	rig_reopen(&rig);
+	rig_check_all(&rig);
+	/* Write-back keeps the order inside the batch, too. */
+	rig_drain(&rig);
+	rig_check_all(&rig);
+	rig_down(&rig);
+}
+
+static void batch_above_the_maximum(void **state)
+{
+	struct rig rig;
+	struct pcache_range ranges[2];
+	uint64_t max, head;
+
+	(void)state;
+	rig_zero(&rig);
+	rig_up(&rig);
+	max = pcache_atomic_write_max(rig.cache);
+	assert_true(max >= rig.o.block_bytes && max % rig.o.block_bytes == 0 && max < rig.o.backing_bytes / 2);
+	head = rig_info(&rig).log_head;
+	ranges[0] = (struct pcache_range){ .buf = rig.scratch, .off = 0, .len = max };
+	ranges[1] = (struct pcache_range){ .buf = rig.scratch, .off = max, .len = 512 };
+	assert_int_equal(pcache_write_batch(rig.cache, ranges, 2, 0), PCACHE_E_TOO_BIG);
+	ranges[0].len = UINT64_MAX - 511;
+	assert_int_equal(pcache_write_batch(rig.cache, ranges, 1, 0), PCACHE_E_RANGE);
+	assert_int_equal(rig_info(&rig).log_head, head);
+	rig_check_all(&rig);
+	/* Exactly the maximum is one kset: one reservation, so one void at most between. */
+	ranges[0] = (struct pcache_range){ .buf = rig.model, .off = 0, .len = max - 512 };
+	ranges[1] = (struct pcache_range){ .buf = rig.model + max, .off = max, .len = 512 };
+	rig_pattern(&rig, rig.model, max + 512);
+	memcpy(rig.model + max - 512, mem_backing_live(rig.mb) + max - 512, 512);
+	assert_int_equal(pcache_write_batch(rig.cache, ranges, 2, 0), 0);
+	rig_check_all(&rig);
+	rig_down(&rig);
+}
+
+/* The worst shape of a batch of the maximal size: every block a range of its own. */
+static void batch_of_single_blocks(void **state)
+{
+	struct rig rig;
+	struct pcache_range *ranges;
+	uint32_t nr;
+
+	(void)state;
+	rig_zero(&rig);
+	rig.o.segment_nr = 128; /* the maximum is bounded by keys, then */
+	rig_up(&rig);
+	nr = (uint32_t)(pcache_atomic_write_max(rig.cache) / 512);
+	ranges = calloc(nr, sizeof(*ranges));
+	assert_non_null(ranges);
+	for (uint32_t i = 0; i < nr; i++) {
+		uint64_t off = (uint64_t)(nr - 1 - i) * 1024;
+
+		rig_pattern(&rig, rig.model + off, 512);
+		ranges[i] = (struct pcache_range){ .buf = rig.model + off, .off = off, .len = 512 };
+	}
+	assert_int_equal(pcache_write_batch(rig.cache, ranges, nr, 0), 0);
+	free(ranges);
+	rig_check_all(&rig);
+	rig_reopen(&rig);
+	rig_check_all(&rig);
+	rig_down(&rig);
+}
+
+static void empty_requests(void **state)
+{
+	struct pcache_range empty[2] = { { .off = 512 }, { .off = 1024 } };
+	struct rig rig;
+	uint64_t head;
+
+	(void)state;
+	rig_zero(&rig);
+	rig_up(&rig);
+	head = rig_info(&rig).log_head;
+	assert_int_equal(pcache_write(rig.cache, NULL, 512, 0, 0), 0);
+	assert_int_equal(pcache_read(rig.cache, NULL, 512, 0, 0), 0);
+	assert_int_equal(pcache_write_batch(rig.cache, NULL, 0, 0), 0);
+	assert_int_equal(pcache_write_batch(rig.cache, empty, 2, 0), 0);
+	assert_int_equal(pcache_discard(rig.cache, 512, 0, 0), 0);
+	assert_int_equal(pcache_write_zeroes(rig.cache, rig.o.backing_bytes, 0, 0), 0);
+	assert_int_equal(rig_info(&rig).log_head, head);
+	rig_check_all(&rig);
+	rig_down(&rig);
+}
+
+/* Commit mode flush at page granularity: a plain write may be lost with the power, one with the flag may not, nor one before a flush. */
+static void durable_flag(void **state)
+{
+	struct rig rig;
+
+	(void)state;
+	rig_zero(&rig);
+	rig.o.granularity = PC_GRAN_PAGE;
+	rig.o.commit = PCACHE_COMMIT_FLUSH;
+	rig_up(&rig);
+	rig_write(&rig, 0, 512, 0);
+	rig_flush(&rig);
+	rig_write(&rig, 4096, 512, PCACHE_DURABLE);
+	memset(rig.scratch, 0x77, 512);
+	assert_int_equal(pcache_write(rig.cache, rig.scratch, 8192, 512, 0), 0);
+	rig_power_cut(&rig);
+	rig_open(&rig);
+	rig_check_all(&rig); /* the array does not have the third */
+	/* The same for zeroes. */
+	assert_int_equal(pcache_discard(rig.cache, 0, 512, PCACHE_DURABLE), 0);
+	memset(rig.model, 0, 512);
+	assert_int_equal(pcache_write_zeroes(rig.cache, 4096, 512, 0), 0);
+	rig_power_cut(&rig);
+	rig_open(&rig);
+	rig_check_all(&rig);
+	rig_down(&rig);
+}
+
+/* Commit mode write at both granularities, and any commit mode at cache lines: nothing is lost. */
+static void completed_is_durable(void **state)
+{
+	(void)state;
+	for (uint32_t shape = 0; shape < 8; shape++) {
+		struct rig rig;
+
+		rig_zero(&rig);
+		rig.o.granularity = shape & 1 ? PC_GRAN_PAGE : PC_GRAN_CACHE_LINE;
+		rig.o.no_crc = (shape & 2) != 0;
+		rig.o.guard_fence = (shape & 4) != 0;
+		rig.o.commit = PCACHE_COMMIT_WRITE;
+		rig_up(&rig);
+		for (int i = 0; i < 20; i++) {
+			rig_write(&rig, rig_below(&rig, 64) * 512, 512 * (1 + rig_below(&rig, 4)), 0);
+			if (i % 5 == 4)
+				rig_zeroes(&rig, rig_below(&rig, 64) * 512, 1024, i % 2 != 0);
+			rig_power_cut(&rig);
+			rig_open(&rig);
+			rig_check_all(&rig);
+		}
+		rig_down(&rig);
+	}
+}
+
+static void long_write(void **state)
+{
+	const uint64_t len = 64u << 20;
+	struct rig rig;
+
+	(void)state;
+	rig_zero(&rig);
+	rig.o.granularity = PC_GRAN_PAGE;
+	rig.o.commit = PCACHE_COMMIT_FLUSH;
+	rig.o.segment_bytes = 64u << 10;
+	rig.o.segment_nr = 48;
+	rig.o.backing_bytes = len;
+	rig_up(&rig);
+	rig_write(&rig, 0, len, 0);
+	rig_check_all(&rig);
+	rig_write(&rig, 4096 + 512, 1u << 20, 0);
+	rig_drain(&rig);
+	rig_check_range(&rig, 0, 2u << 20);
+	rig_down(&rig);
+}
+
+static void zeroes_are_dirty_until_written_back(void **state)
+{
+	struct mem_backing_counters counters;
+	struct rig rig;
+
+	(void)state;
+	rig_zero(&rig);
+	rig_up(&rig);
+	rig_write(&rig, 0, 4096, 0);
+	rig_zeroes(&rig, 1024, 2048, true);
+	rig_zeroes(&rig, 16384, 32768, false);
+	assert_int_equal(rig_info(&rig).dirty_bytes, 4096 + 32768);
+	assert_memory_not_equal(mem_backing_live(rig.mb) + 16384, rig.model + 16384, 32768);
+	rig_check_all(&rig);
+	rig_reopen(&rig);
+	assert_int_equal(rig_info(&rig).dirty_bytes, 4096 + 32768);
+	rig_check_all(&rig);
+	rig_drain(&rig);
+	assert_int_equal(rig_info(&rig).dirty_bytes, 0);
+	mem_backing_get_counters(rig.mb, &counters);
+	assert_true(counters.calls[MEM_BACKING_DISCARD] >= 1);
+	assert_true(counters.calls[MEM_BACKING_ZEROES] >= 1);
+	rig_check_all(&rig);
+	rig_reopen(&rig);
+	rig_check_all(&rig);
+	rig_down(&rig);
+}
+
+/* The whole store in one call, over a backing that can neither discard nor zero. */
+static void discard_everything(void **state)
+{
+	struct rig rig;
+
+	(void)state;
+	rig_zero(&rig);
+	rig.o.backing.no_discard = true;
+	rig.o.backing.no_zeroes = true;
+	rig_up(&rig);
+	rig_write(&rig, 4096, 16384, 0);
+	rig_zeroes(&rig, 0, rig.o.backing_bytes, true);
+	rig_check_all(&rig);
+	rig_reopen(&rig);
+	rig_check_all(&rig);
+	rig_drain(&rig);
+	rig_down(&rig);
+}
+
+/* A failed sync fails that write or flush, stops all stores, and is not retried as if it counted; reads are served. */
+static void failed_sync_stops(void **state)
+{
+	struct pcache_info info;
+	struct rig rig;
+	uint64_t syncs;
+
+	(void)state;
+	rig_zero(&rig);
+	rig.o.granularity = PC_GRAN_PAGE;
+	rig.o.commit = PCACHE_COMMIT_FLUSH;
+	rig_up(&rig);
+	rig_write(&rig, 0, 4096, 0);
+	rig_flush(&rig);
+	rig_write(&rig, 8192, 512, 0);
+	pc_sim_fail_sync(rig.sim, 1, -EIO);
+	assert_int_equal(pcache_flush(rig.cache), -EIO);
+	syncs = pc_sim_counts(rig.sim).syncs;
+	assert_int_equal(pcache_flush(rig.cache), PCACHE_E_FAILSTOP);
+	assert_int_equal(pcache_write(rig.cache, rig.scratch, 0, 512, 0), PCACHE_E_FAILSTOP);
+	assert_int_equal(pcache_discard(rig.cache, 0, 512, 0), PCACHE_E_FAILSTOP);
+	assert_int_equal(pcache_drain(rig.cache, NULL, NULL), PCACHE_E_FAILSTOP);
+	assert_true(pcache_maintain(rig.cache, 0) < 0);
+	info = rig_info(&rig);
+	assert_true(info.state_flags & PCACHE_STATE_FAILSTOP);
+	rig_check_range(&rig, 0, 32768);
+	assert_int_equal(pc_sim_counts(rig.sim).syncs, syncs);
+	assert_int_equal(pcache_close(rig.cache), PCACHE_E_FAILSTOP);
+	rig.cache = NULL;
+	assert_int_equal(pc_sim_counts(rig.sim).syncs, syncs);
+	rig_down(&rig);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(later_range_wins),
+		cmocka_unit_test(batch_above_the_maximum),
+		cmocka_unit_test(batch_of_single_blocks),
+		cmocka_unit_test(empty_requests),
+		cmocka_unit_test(durable_flag),
+		cmocka_unit_test(completed_is_durable),
+		cmocka_unit_test(long_write),
+		cmocka_unit_test(zeroes_are_dirty_until_written_back),
+		cmocka_unit_test(discard_everything),
+		cmocka_unit_test(failed_sync_stops),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
