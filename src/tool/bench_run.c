@@ -277,7 +277,7 @@ static int run_rounds(struct run *run, struct worker *workers, struct tool_progr
 {
 	bool with_crc = run->args->data_crc && bench_limit_has_crc();
 	uint32_t phase_nr = with_crc ? 3 : 2, round_nr, round, i;
-	double *values[PHASE_NR], *all, ns;
+	double *values[PHASE_NR], *all, ns = 0;
 	int err = 0;
 
 	round_nr = (uint32_t)(run->args->seconds * 1e9 / (double)(SLICE_NS * phase_nr));

@@ -57,7 +57,7 @@ if readelf -d "$tmp/static" | grep -q 'NEEDED.*libpcache'; then
 	exit 1
 fi
 
-if ! cmake -S "$here" -B "$tmp/cmake" -DCMAKE_C_COMPILER="$cc" -DCMAKE_PREFIX_PATH="$prefix" >"$tmp/log" 2>&1 ||
+if ! cmake -G Ninja -S "$here" -B "$tmp/cmake" -DCMAKE_C_COMPILER="$cc" -DCMAKE_PREFIX_PATH="$prefix" >"$tmp/log" 2>&1 ||
 	! cmake --build "$tmp/cmake" >>"$tmp/log" 2>&1; then
 	cat "$tmp/log"
 	exit 1
