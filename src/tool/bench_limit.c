@@ -144,7 +144,7 @@ static void fence(void)
 	__asm__ volatile("dsb ish" : : : "memory");
 }
 
-#define CRC_TARGET __attribute__((target("+crc")))
+#define CRC_TARGET
 static bool may_crc(void)
 {
 	return (getauxval(AT_HWCAP) & (1ul << 7)) != 0; /* HWCAP_CRC32 */
@@ -154,7 +154,7 @@ CRC_TARGET static inline uint64_t crc_word(uint64_t crc, uint64_t word)
 {
 	uint32_t next;
 
-	__asm__("crc32cx %w0, %w1, %x2" : "=r"(next) : "r"((uint32_t)crc), "r"(word));
+	__asm__(".arch_extension crc\n\tcrc32cx %w0, %w1, %x2" : "=r"(next) : "r"((uint32_t)crc), "r"(word));
 	return next;
 }
 
@@ -162,7 +162,7 @@ CRC_TARGET static inline uint64_t crc_byte(uint64_t crc, uint8_t byte)
 {
 	uint32_t next;
 
-	__asm__("crc32cb %w0, %w1, %w2" : "=r"(next) : "r"((uint32_t)crc), "r"((uint32_t)byte));
+	__asm__(".arch_extension crc\n\tcrc32cb %w0, %w1, %w2" : "=r"(next) : "r"((uint32_t)crc), "r"((uint32_t)byte));
 	return next;
 }
 #endif

@@ -86,7 +86,7 @@ static bool keep_crcs(struct check *check, const struct pcm_le32 *crcs, uint32_t
 	return true;
 }
 
-/* Notes whether the key still has its data; a generation from the future is damage. */
+/* Notes whether the key still has its data; a generation that cannot be is damage, also of a key that is not seen. */
 static void judge_generation(struct check *check, const struct pc_key *key, struct check_key *kept)
 {
 	const struct pc_segrec *rec;
@@ -94,6 +94,11 @@ static void judge_generation(struct check *check, const struct pc_key *key, stru
 	if ((key->flags & PC_KEY_TYPE_MASK) != PC_KEY_DATA)
 		return;
 	rec = &check->segrecs[key->seg_id];
+	if (key->gen == rec->gen && (rec->type == PC_SEG_FREE || rec->type == PC_SEG_LOG))
+		check_problem(check, CHECK_DAMAGE, check_pos_off(check, kept->pos),
+			      "a key at position %" PRIu64 " points into segment %" PRIu32
+			      ", which holds no data in this generation",
+			      kept->pos, key->seg_id);
 	if (rec->type != CHECK_SEG_LOST && key->gen > rec->gen)
 		check_problem(check, CHECK_DAMAGE, check_pos_off(check, kept->pos),
 			      "a key at position %" PRIu64 " has generation %" PRIu64 " of segment %" PRIu32

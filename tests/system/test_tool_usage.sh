@@ -226,8 +226,17 @@ if [ -x "$BIN_DIR/pcache-dirty" ]; then
 	refuses 1 'already holds.*--force' format dirty --backing backing
 	works format dirty --backing backing --force
 
-	# A cache in use that publishes statistics is shown, with what only its process knows.
-	"$BIN_DIR/pcache-dirty" dirty backing 65536 "'$PCACHE' info --json dirty >'$DISK_DIR/live' && '$PCACHE' info dirty >'$DISK_DIR/text'" ||
+	# A cache in use that publishes statistics (some times a second) is shown, with what only its process knows.
+	cat >"$DISK_DIR/look" <<-END
+		tries=0
+		until '$PCACHE' info --json dirty >'$DISK_DIR/live' && grep -q '"dirty_bytes": 65536,' '$DISK_DIR/live'; do
+			tries=\$((tries + 1))
+			[ \$tries -lt 100 ] || exit 1
+			sleep 0.1
+		done
+		'$PCACHE' info dirty >'$DISK_DIR/text'
+	END
+	"$BIN_DIR/pcache-dirty" dirty backing 65536 "sh '$DISK_DIR/look'" ||
 		{ echo "info of a cache in use failed" >&2; faults=$((faults + 1)); }
 	[ "$(jq -r '[.state, .granularity, .granularity_forced, .commit, .dirty_bytes, .write_bytes] | join(" ")' "$DISK_DIR/live")" = \
 		"open cache line true write 65536 65536" ] || { echo "info of a cache in use:" >&2; cat "$DISK_DIR/live" >&2; faults=$((faults + 1)); }
