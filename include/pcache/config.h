@@ -42,7 +42,7 @@ struct pcache_config;
 	  "who runs write-back, eviction and log cleaning: worker threads, or the caller by pcache_maintain()") \
 	X(PCACHE_OPT_FULL_POLICY, "full_policy", ENUM("wait,error"), 0, 0, 1, "", \
 	  "a write that finds the cache full waits for space, or fails with PCACHE_E_FULL") \
-	X(PCACHE_OPT_WRITEBACK_DELAY_MS, "writeback_delay_ms", U64, 100, 0, 3600000, "ms", \
+	X(PCACHE_OPT_WRITEBACK_DELAY_MS, "writeback_delay_ms", U64, 1000, 0, 3600000, "ms", \
 	  "time that dirty data may rest before write-back begins when there is no pressure") \
 	X(PCACHE_OPT_READ_ONLY, "read_only", BOOL, 0, 0, 1, "", \
 	  "open without storing anything to the cache or the backing; only after a clean close") \

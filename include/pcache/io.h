@@ -75,8 +75,8 @@ PCACHE_API int pcache_open(const char *path, const struct pcache_config *config,
  *
  * No other call on the handle may be running. The handle is gone whatever is returned. NULL does nothing and returns 0.
  *
- * @return 0, or the error of the flush (#PCACHE_E_FAILSTOP, errno of the sync), #PCACHE_E_FORKED (nothing was touched, the handle
- *         is freed). Since 0.9.
+ * @return 0, or the error of the flush (#PCACHE_E_FAILSTOP, errno of the sync), #PCACHE_E_FORKED (nothing was touched; the
+ *         child's copy of the handle must not be used any more). Since 0.9.
  */
 PCACHE_API int pcache_close(struct pcache *cache);
 

@@ -124,11 +124,14 @@ int pc_segmap_take_data(struct pc_segmap *map, uint32_t nr, uint32_t leave_nr, u
 	if (atomic_load_explicit(&map->free_nr, memory_order_relaxed) < (uint64_t)nr + leave_nr + map->log_reserve_segs)
 		rc = PCACHE_E_FULL;
 	for (i = 0; !rc && i < nr; i++)
-		out_ids[i] = pop_locked(map, PC_SS_OPEN);
+		out_ids[i] = pop_locked(map, PC_SS_TAKEN);
 	pc_mutex_unlock(&map->lock);
 	/* A failed sync stops all stores for good, so segments that were popped need no way back. */
 	for (i = 0; !rc && i < nr; i++)
 		rc = raise_gen(map, out_ids[i], PC_SEG_DATA, 0, 0);
+	/* Write-back pins by generation: it must not meet the old generation in a segment that is being reused. */
+	for (i = 0; !rc && i < nr; i++)
+		set_state(&map->segs[out_ids[i]], PC_SS_OPEN);
 	return rc;
 }
 
@@ -199,8 +202,8 @@ bool pc_segmap_pin_gen(struct pc_segmap *map, uint32_t seg_id, uint64_t gen)
 	bool same;
 
 	pc_mutex_lock(&map->lock);
-	same = atomic_load_explicit(&seg->gen, memory_order_relaxed) == gen && get_state(seg) != PC_SS_FREE &&
-	       get_state(seg) != PC_SS_LOG;
+	same = (get_state(seg) == PC_SS_OPEN || get_state(seg) == PC_SS_DATA) &&
+	       atomic_load_explicit(&seg->gen, memory_order_acquire) == gen;
 	if (same)
 		pc_seg_pin(seg);
 	pc_mutex_unlock(&map->lock);

@@ -21,7 +21,13 @@
 
 #define PC_SEG_NONE UINT32_MAX
 
-enum pc_seg_state { PC_SS_FREE, PC_SS_OPEN, PC_SS_DATA, PC_SS_LOG };
+enum pc_seg_state {
+	PC_SS_FREE,
+	PC_SS_TAKEN, /* left the free list, generation not raised yet: nobody else may touch it */
+	PC_SS_OPEN,
+	PC_SS_DATA,
+	PC_SS_LOG
+};
 
 struct pc_seg {
 	_Atomic uint64_t gen; /* changes only while nothing refers to the segment */
@@ -54,7 +60,7 @@ void pc_segmap_adopt(struct pc_segmap *map, uint32_t seg_id, enum pc_seg_state s
 void pc_segmap_adopt_done(struct pc_segmap *map);
 
 /*
- * Takes nr segments for data, all or none. may_take_nr free segments are left beside the log's reserve. 0, PCACHE_E_FULL (nothing changed), -errno of a sync. They are
+ * Takes nr segments for data, all or none. leave_nr free segments are left beside the log's reserve. 0, PCACHE_E_FULL (nothing changed), -errno of a sync. They are
  * OPEN, empty, and their new generations durable.
  */
 int pc_segmap_take_data(struct pc_segmap *map, uint32_t nr, uint32_t leave_nr, uint32_t *out_ids);

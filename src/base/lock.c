@@ -33,6 +33,10 @@ static _Thread_local uint32_t held_nr;
 
 static _Noreturn void die(const char *what, uint32_t order, uint32_t other)
 {
+#ifdef NDEBUG
+	/* Release builds print nothing, whatever happens. */
+	(void)what, (void)order, (void)other;
+#else
 	char line[160];
 	int len;
 
@@ -41,6 +45,7 @@ static _Noreturn void die(const char *what, uint32_t order, uint32_t other)
 		       (unsigned int)(other & 0xffff));
 	if (len > 0 && write(STDERR_FILENO, line, strlen(line)) < 0)
 		abort();
+#endif
 	abort();
 }
 

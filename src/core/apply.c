@@ -12,17 +12,19 @@
 
 #include <string.h>
 
-uint32_t pc_apply_piece_nr(const struct pcache *cache, uint64_t vol_blk, uint64_t len_blk)
+uint32_t pc_apply_piece_nr(const struct pcache *cache, uint64_t vol_blk, uint64_t len_blk, bool has_data)
 {
 	uint64_t stripe_end = pc_index_stripe_end(cache->index, vol_blk), pieces;
 	uint64_t stripe_blk = pc_index_stripe_end(cache->index, stripe_end) - stripe_end, stripes, per_shard;
 
 	if (vol_blk + len_blk <= stripe_end)
-		return (uint32_t)PC_DIV_UP(len_blk, cache->chunk_blk) + 2;
+		return has_data ? (uint32_t)PC_DIV_UP(len_blk, cache->chunk_blk) + 2 : 2;
 	/* Consecutive stripes go round the shards, so one shard sees every shard_nr-th. */
 	stripes = PC_DIV_UP(vol_blk + len_blk - stripe_end, stripe_blk) + 1;
 	per_shard = PC_DIV_UP(stripes, pc_index_shard_nr(cache->index));
-	pieces = PC_DIV_UP(PC_MIN(len_blk, per_shard * stripe_blk), cache->chunk_blk) + 2 * per_shard + 2;
+	pieces = 2 * per_shard + 2;
+	if (has_data)
+		pieces += PC_DIV_UP(PC_MIN(len_blk, per_shard * stripe_blk), cache->chunk_blk);
 	return (uint32_t)PC_MIN(pieces, (uint64_t)UINT32_MAX);
 }
 

@@ -133,8 +133,8 @@ struct pc_apply {
 	uint64_t pos; /* of the kset that is applied */
 	uint64_t epoch_pos; /* last flush mark before it, or UINT64_MAX */
 };
-/* Index insertions that a range can need in any one shard of its mask. */
-uint32_t pc_apply_piece_nr(const struct pcache *cache, uint64_t vol_blk, uint64_t len_blk);
+/* Index insertions that a key can need in any one shard of its mask; keys without data become one extent per stripe. */
+uint32_t pc_apply_piece_nr(const struct pcache *cache, uint64_t vol_blk, uint64_t len_blk, bool has_data);
 /* Inserts the extents of a key, shards locked and reserve made. flags: PC_EXT_DIRTY or 0. Clean ZERO keys only erase. The segment's live_blk has been counted by the caller. */
 void pc_apply_key_locked(struct pc_apply *apply, const struct pc_key *key, const struct pcm_le32 *crcs, uint8_t ext_flags);
 /* Erases the range of a key that carries no data any more. */
@@ -148,15 +148,19 @@ void pc_apply_displaced(void *apply, const struct pc_extent *piece);
 
 int pc_core_write(struct pcache *cache, const struct pcache_range *ranges, uint32_t range_nr, uint32_t flags);
 int pc_core_zero(struct pcache *cache, uint64_t off, uint64_t len, bool discard, uint32_t flags);
-/* Keeps data read from the backing, unless a write was faster. fill is listed; it is unlisted here. A failure only means that nothing is kept. */
-void pc_core_fill(struct pcache *cache, struct pc_fill *fill, const void *buf);
+/* Keeps data read from the backing, unless a write was faster (then false). fill is listed; it is unlisted here. A failure to keep it is no failure of the read. */
+bool pc_core_fill(struct pcache *cache, struct pc_fill *fill, const void *buf);
 /* Appends one POISON key over the parts of extent that are still what they were. Write-back only. */
 int pc_core_poison(struct pcache *cache, const struct pc_extent *extent);
 
 /* ---- read.c, miss.c -------------------------------------------------------------------------------------------------------- */
 
 int pc_core_read(struct pcache *cache, void *buf, uint64_t off, uint64_t len, uint32_t flags);
-/* A gap of the index at vol_blk: lists a fill (mask is locked), unlocks, reads the backing, keeps the data. */
+/*
+ * A gap of the index at vol_blk: lists a fill (mask is locked), unlocks, reads the backing, keeps the data. 0, PC_MISS_RETRY (a write came in between; what was read may be half old: look
+ * the range up again), or the backing's error.
+ */
+#define PC_MISS_RETRY 1
 int pc_core_miss(struct pcache *cache, uint64_t mask, void *buf, uint64_t vol_blk, uint64_t len_blk, uint32_t flags);
 /* Loads an extent's own bytes, verified. The segment is pinned. 0 or PCACHE_E_POISONED (CRC mismatch). */
 int pc_core_load(struct pcache *cache, const struct pc_extent *extent, void *buf);

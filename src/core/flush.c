@@ -22,7 +22,6 @@ static void store_mark(struct pcache *cache, uint64_t pos, uint16_t flags, uint6
 	pc_log_store(&cache->log, pos, slot, 1);
 	/* Order: the mark before what it allows (the return of the flush, less verification after a crash). */
 	pc_media_fence(cache->media);
-	pc_pos_raise(&cache->log.mark_pos, low_pos);
 }
 
 static uint64_t durable_below(struct pcache *cache, uint64_t pos)
@@ -86,6 +85,8 @@ static int flush_locked(struct pcache *cache)
 		pad_page(cache, pos);
 		rc = sync_all(cache);
 	}
+	if (rc)
+		return rc;
 	head = atomic_load_explicit(&log->head, memory_order_acquire);
 	cache->flushed_head = page ? PC_MIN(head, PC_ROUND_UP(pos + 1, PC_PAGE_BYTES / PC_SLOT_BYTES)) : pos + 1;
 	return rc;
@@ -147,7 +148,10 @@ int pc_core_failstop(struct pcache *cache, int error)
 {
 	int none = 0;
 
+	if (error == PCACHE_E_FAILSTOP)
+		return error; /* somebody else was first */
 	atomic_compare_exchange_strong(&cache->failstop, &none, error);
+	atomic_store_explicit(&cache->log.stopped, true, memory_order_release);
 	pc_space_progress(cache); /* waiters see it */
 	return error;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * Miss: the backing is read without a lock, while a fill of the range is listed in its shard. A write that overlaps does not wait; it cancels the fill,
- * and so the newer data always wins. The data goes through a buffer of our own: what is kept must be what the backing returned, whatever the caller does
+ * and so the newer data always wins. The reader then looks the range up again: write-back may have written the block while the backing was reading it. The data goes through a buffer of our own: what is kept must be what the backing returned, whatever the caller does
  * with its buffer meanwhile. Without memory for it the read is served and nothing is kept.
  */
 #include <stdlib.h>
@@ -21,29 +21,38 @@ static bool wants_fill(struct pcache *cache, uint32_t flags)
 	return true;
 }
 
+static bool end_fill(struct pcache *cache, uint64_t mask, struct pc_fill *fill)
+{
+	bool cancelled;
+
+	pc_index_lock(cache->index, mask);
+	cancelled = fill->cancelled;
+	pc_index_fill_unlist_locked(cache->index, fill);
+	pc_index_unlock(cache->index, mask);
+	return !cancelled;
+}
+
 int pc_core_miss(struct pcache *cache, uint64_t mask, void *buf, uint64_t vol_blk, uint64_t len_blk, uint32_t flags)
 {
 	struct pc_fill fill = { .vol_blk = vol_blk, .len_blk = len_blk };
 	uint64_t off = vol_blk << cache->block_shift, len = len_blk << cache->block_shift;
 	void *own = wants_fill(cache, flags) ? aligned_alloc(64, PC_ROUND_UP(len, UINT64_C(64))) : NULL;
+	bool undisturbed;
 	int rc;
 
-	if (!own) {
-		pc_index_unlock(cache->index, mask);
-		return pc_backing_read(cache->backing, buf, off, len);
-	}
 	pc_index_fill_list_locked(cache->index, &fill);
 	pc_index_unlock(cache->index, mask);
-	rc = pc_backing_read(cache->backing, own, off, len);
-	if (rc == 0) {
-		memcpy(buf, own, len);
-		pc_core_fill(cache, &fill, own);
-	} else {
+	rc = pc_backing_read(cache->backing, own ? own : buf, off, len);
+	if (rc)
 		atomic_fetch_add_explicit(&cache->stats.backing_errors, 1, memory_order_relaxed);
-		pc_index_lock(cache->index, mask);
-		pc_index_fill_unlist_locked(cache->index, &fill);
-		pc_index_unlock(cache->index, mask);
+	if (rc || !own) {
+		undisturbed = end_fill(cache, mask, &fill);
+	} else {
+		memcpy(buf, own, len);
+		undisturbed = pc_core_fill(cache, &fill, own);
 	}
 	free(own);
-	return rc;
+	if (rc)
+		return rc;
+	return undisturbed ? 0 : PC_MISS_RETRY;
 }

@@ -167,6 +167,10 @@ int pc_core_read(struct pcache *cache, void *buf, uint64_t off, uint64_t len, ui
 			done_blk = PC_MIN(done_blk, (UINT64_C(1) << 20) >> cache->block_shift);
 			count(&stats->miss_bytes, done_blk << cache->block_shift);
 			rc = pc_core_miss(cache, mask, to, blk, done_blk, flags);
+			if (rc == PC_MISS_RETRY) {
+				rc = 0;
+				done_blk = 0;
+			}
 		} else {
 			run_nr = pin_run_locked(cache, plan, plan_nr, blk);
 			count(&stats->hit_bytes, (plan[run_nr - 1].vol_blk + plan[run_nr - 1].len_blk - blk) << cache->block_shift);

@@ -149,7 +149,7 @@ static void op_plan_index(struct op *op)
 		if (!len_blk)
 			continue;
 		op->mask |= pc_index_mask(op->cache->index, blk, len_blk);
-		op->reserve_nr += pc_apply_piece_nr(op->cache, blk, len_blk);
+		op->reserve_nr += pc_apply_piece_nr(op->cache, blk, len_blk, op->total_blk != 0);
 	}
 }
 
@@ -219,8 +219,10 @@ static int op_store(struct op *op, uint64_t pos)
 		/* Order: data before the slots that point to it, because no CRC tells later whether it got there. */
 		int rc = pc_media_commit(cache->media);
 
-		if (rc)
+		if (rc) {
+			pc_log_done(&cache->log, idx);
 			return rc;
+		}
 	}
 	warm_index_locked(op);
 	pc_append_commit(cache, idx, pos, &op->kbuf);
@@ -260,7 +262,7 @@ static void op_count_locked(const struct op *op)
 {
 	struct pc_shard_stats *stats = &op->cache->stats.shard[__builtin_ctzll(op->mask)];
 
-	if (!op->ext_flags)
+	if (!op->ext_flags || op->only_if)
 		return;
 	count(&stats->write_ops, 1);
 	if (op->total_blk)
@@ -274,7 +276,8 @@ static bool extent_unchanged_locked(struct pcache *cache, const struct pc_extent
 	struct pc_extent now;
 
 	return pc_index_lookup_locked(cache->index, extent->vol_blk, extent->len_blk, &now, 1) == 1 && now.pos == extent->pos &&
-	       now.vol_blk == extent->vol_blk && now.len_blk == extent->len_blk;
+	       now.vol_blk == extent->vol_blk && now.len_blk == extent->len_blk && now.seg_id == extent->seg_id &&
+	       now.seg_blk == extent->seg_blk;
 }
 
 /* Locks, reserves, stores, inserts, unlocks. PCACHE_E_FULL: no position; nothing is locked and nothing has changed. */
@@ -527,9 +530,10 @@ static int fill_commit(struct op *op, struct pc_fill *fill)
 	return 0;
 }
 
-void pc_core_fill(struct pcache *cache, struct pc_fill *fill, const void *buf)
+bool pc_core_fill(struct pcache *cache, struct pc_fill *fill, const void *buf)
 {
 	struct pcache_range range = { .buf = buf, .off = fill->vol_blk << cache->block_shift, .len = fill->len_blk << cache->block_shift };
+	bool cancelled;
 	struct op op;
 	int rc = stopped(cache);
 
@@ -544,10 +548,13 @@ void pc_core_fill(struct pcache *cache, struct pc_fill *fill, const void *buf)
 		rc = op_alloc_scratch(&op);
 	if (!rc)
 		rc = pc_heads_alloc(&cache->heads, op.total_blk, cache->fill_leave_segs, op.pieces, &op.piece_nr, &op.took_segs);
+	if (rc && rc != PCACHE_E_FULL && rc != PCACHE_E_TOO_BIG && rc != -ENOMEM)
+		rc = pc_core_failstop(cache, rc);
 	if (!rc)
 		rc = op_build_data_keys(&op);
 	op.reserve_nr += op.piece_nr;
 	pc_index_lock(cache->index, op.mask);
+	cancelled = fill->cancelled;
 	if (!rc)
 		rc = fill_commit(&op, fill);
 	pc_index_fill_unlist_locked(cache->index, fill);
@@ -557,4 +564,5 @@ void pc_core_fill(struct pcache *cache, struct pc_fill *fill, const void *buf)
 	if (op.took_segs && pc_space_pressure(cache))
 		pc_signal_work(cache, PC_WORK_SPACE);
 	free(op.heap);
+	return !cancelled;
 }

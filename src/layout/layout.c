@@ -252,6 +252,8 @@ int pc_layout_create(struct pc_layout *layout)
 
 	for (i = 0; i < 2; i++)
 		pc_media_copy(media, pc_geo_super_off(&layout->super, i), zeroes, sizeof(zeroes));
+	/* A larger cache that was here has its second superblock at the end. */
+	pc_media_copy(media, media->len_bytes - PC_PAGE_BYTES, zeroes, sizeof(zeroes));
 	/* Order: the old superblocks go before the old records do, because half a new set must not pass for a cache. */
 	rc = pc_media_commit(media);
 	if (rc)

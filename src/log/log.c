@@ -3,10 +3,10 @@
  * Reservation of positions, the chain of LOG segments, and what is durable.
  *
  * The head moves by compare-and-swap. A reservation that does not fit the rest of a segment first moves the head to the next segment and owns
- * the skipped slots: it stores a void kset over them, which the same fence commits as its own kset; its published lower bound covers both.
+ * the skipped slots: it stores and fences a void kset over them; until then its published lower bound covers them.
  *
- * Only a bounded window may be outstanding: who leaves a segment waits until nothing is in flight in the segments before it. The others are between
- * their position and their fence and take no lock, so this wait is short and cannot deadlock.
+ * Only a bounded window may be outstanding: who enters or leaves a segment waits until nothing is in flight in the segments before the last. The others are between
+ * their position and their fence and take no lock, so this wait is short; those who wait raise their own bound each time they try again, so they never wait for each other.
  *
  * Locks: lock (rank LOG) for the chain; sync_lock for syncs at page granularity.
  */
@@ -95,63 +95,65 @@ static uint64_t limit_of(struct pc_log *log, enum pc_log_user user)
 	return atomic_load_explicit(&log->cap_end, memory_order_acquire) - (user == PC_LOG_CLEANING ? log->flush_reserve_slots : 0);
 }
 
-/* Waits until nothing is in flight below the segment before that of pos, so that the torn end of the log stays bounded. */
-static void await_window(struct pc_log *log, uint32_t idx, uint64_t pos)
+/*
+ * Waits until nothing is in flight below the segment before that of pos, so that the torn end of the log stays bounded. Called by whoever moves the head into a segment, or
+ * past its first slot. Those waited for are beyond their reservation and take no lock.
+ */
+static int await_window(struct pc_log *log, uint32_t idx, uint64_t pos)
 {
 	uint64_t seg_start = pc_log_seg_start(log, pos);
 	uint64_t floor_pos = seg_start - PC_MIN(seg_start, log->slots_per_seg);
 
-	while (pc_log_low(log, idx) < floor_pos)
+	while (pc_log_low(log, idx) < floor_pos) {
+		if (atomic_load_explicit(&log->stopped, memory_order_acquire))
+			return PCACHE_E_FAILSTOP;
 		sched_yield();
+	}
+	return 0;
 }
 
-/* Fills the rest of the segment behind pos with a void kset and moves the head past it. False if another was faster. */
-static bool pad_segment(struct pc_log *log, uint64_t pos, uint64_t next_seg_pos)
+/* Moves the head past the rest of a segment and fills it with a void kset; nothing if another was faster. */
+static void pad_segment(struct pc_log *log, uint64_t pos, uint64_t next_seg_pos)
 {
 	_Alignas(64) uint8_t slot[PC_SLOT_BYTES];
 
 	if (!atomic_compare_exchange_strong_explicit(&log->head, &pos, next_seg_pos, memory_order_acq_rel, memory_order_acquire))
-		return false;
+		return;
 	pc_kset_encode_void(slot, pos, pc_log_seg(log, pos)->nonce, (uint32_t)(next_seg_pos - pos));
 	pc_media_copy(log->media, pc_log_media_off(log, pos), slot, sizeof(slot));
-	return true;
+	/* Order: the pad before this writer's lower bound is raised past it. Page granularity: the next sync covers it. */
+	pc_media_fence(log->media);
 }
 
-static int reserve_full(struct pc_log *log, uint32_t idx, bool padded)
+static int give_up(struct pc_log *log, uint32_t idx, int rc)
 {
-	if (padded) {
-		/* Order: the pad before its position counts as durable (the slot goes idle). Page granularity: the next sync covers it. */
-		pc_media_fence(log->media);
-	}
 	pc_log_done(log, idx);
-	return PCACHE_E_FULL;
+	return rc;
 }
 
 int pc_log_reserve(struct pc_log *log, uint32_t idx, uint32_t slot_nr, enum pc_log_user user, uint64_t *out_pos)
 {
-	uint64_t pos = atomic_load_explicit(&log->head, memory_order_acquire);
-	bool padded = false;
-
-	/* Order of memory: this store is released by the compare-and-swap below, so who sees the head beyond pos sees it too. */
-	atomic_store_explicit(&log->inflight[idx].low_pos, pos, memory_order_relaxed);
 	for (;;) {
+		uint64_t pos = atomic_load_explicit(&log->head, memory_order_acquire);
 		uint64_t next_seg_pos = pc_log_seg_start(log, pos) + log->slots_per_seg;
+		bool fits = pos + slot_nr <= next_seg_pos;
 
-		if (pos + slot_nr <= next_seg_pos) {
-			if (pos + slot_nr > limit_of(log, user))
-				return reserve_full(log, idx, padded);
-			if (atomic_compare_exchange_weak_explicit(&log->head, &pos, pos + slot_nr, memory_order_seq_cst,
-								  memory_order_acquire)) {
-				*out_pos = pos;
-				return 0;
-			}
+		/*
+		 * Order of memory: this store is released by the compare-and-swap, so who sees the head beyond pos sees it too. Raising it in a later round is
+		 * right: nothing is reserved yet.
+		 */
+		atomic_store_explicit(&log->inflight[idx].low_pos, pos, memory_order_release);
+		if ((fits ? pos : next_seg_pos) + slot_nr > limit_of(log, user))
+			return give_up(log, idx, PCACHE_E_FULL);
+		if ((!fits || pos + log->slots_per_seg == next_seg_pos) && await_window(log, idx, pos))
+			return give_up(log, idx, PCACHE_E_FAILSTOP);
+		if (!fits) {
+			pad_segment(log, pos, next_seg_pos);
 			continue;
 		}
-		if (next_seg_pos + slot_nr > limit_of(log, user))
-			return reserve_full(log, idx, padded);
-		await_window(log, idx, pos);
-		padded |= pad_segment(log, pos, next_seg_pos);
-		pos = atomic_load_explicit(&log->head, memory_order_acquire);
+		*out_pos = pos;
+		if (atomic_compare_exchange_weak_explicit(&log->head, &pos, pos + slot_nr, memory_order_seq_cst, memory_order_relaxed))
+			return 0;
 	}
 }
 

@@ -10,7 +10,7 @@
  *
  * In flight: a writer publishes a lower bound of its position in a slot of its own (the slot of its lowest locked shard, so no two writers share one)
  * before it reserves, and clears it after its fence. pc_log_low, the lowest position that may not be durable, reads the head first and the slots after: a
- * reservation that the head shows was preceded by its publication.
+ * reservation that the head shows was preceded by its publication. A writer that has to try again raises its bound first.
  */
 #ifndef PC_LOG_LOG_H
 #define PC_LOG_LOG_H
@@ -52,7 +52,8 @@ struct pc_log {
 	struct pc_mutex sync_lock; /* PC_RANK_SYNC: page granularity */
 	_Atomic uint64_t synced_pos; /* page granularity: everything below is durable */
 	_Atomic uint64_t epoch_pos; /* last flush mark; UINT64_MAX while one is being placed */
-	_Atomic uint64_t mark_pos; /* what the last durable mark or tail record carries */
+	_Atomic uint64_t settled_pos; /* dirty tail, and every extent below is marked clean in the index */
+	_Atomic bool stopped; /* fail-stop: nobody waits for anybody any more */
 	_Alignas(64) _Atomic uint64_t head;
 	_Alignas(64) _Atomic uint64_t writer_limit;
 	struct pc_inflight inflight[PC_INFLIGHT_NR];
@@ -86,7 +87,7 @@ uint64_t pc_log_media_off(const struct pc_log *log, uint64_t pos);
 
 /*
  * Reserves slot_nr positions that do not cross a segment and publishes them in inflight slot idx, which the caller owns. 0 or PCACHE_E_FULL
- * (nothing reserved; the slot is idle again). After 0 the caller stores the kset (pc_log_store), fences, and calls pc_log_done.
+ * (nothing reserved; the slot is idle again), PCACHE_E_FAILSTOP. After 0 the caller stores the kset (pc_log_store), fences, and calls pc_log_done.
  */
 int pc_log_reserve(struct pc_log *log, uint32_t idx, uint32_t slot_nr, enum pc_log_user user, uint64_t *out_pos);
 /* Stores a sealed kset at its reserved position; durable after the next fence of this thread. */

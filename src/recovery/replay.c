@@ -18,7 +18,6 @@
 #include "pcache/errors.h"
 #include "recovery/recovery.h"
 
-#define ORDINAL_MAX (UINT64_C(1) << 40)
 
 void pc_replay_fini(struct pc_replay *replay)
 {
@@ -43,7 +42,7 @@ static int adopt_log_seg(struct pcache *cache, const struct pc_segrec *rec, uint
 		pc_segmap_adopt(&cache->map, rec->seg_id, PC_SS_FREE);
 		return 0;
 	}
-	if (rec->ordinal >= ORDINAL_MAX || rec->ordinal - tail_ordinal >= log->ring_nr)
+	if (rec->ordinal >= PC_ORDINAL_MAX || rec->ordinal - tail_ordinal >= log->ring_nr)
 		return corrupt(cache, "ordinal out of bounds", 0);
 	if (log->ring[rec->ordinal % log->ring_nr].seg_id != PC_SEG_NONE)
 		return corrupt(cache, "two segments with one ordinal", rec->ordinal << log->slots_shift);
@@ -212,7 +211,7 @@ static int apply_key(struct pcache *cache, struct pc_replay *replay, const struc
 	if (state == KEY_IMPOSSIBLE)
 		return corrupt(cache, "a key points into a segment that never held its data", pos);
 	pc_index_lock(cache->index, mask);
-	rc = pc_index_reserve_locked(cache->index, mask, pc_apply_piece_nr(cache, key->vol_blk, key->len_blk));
+	rc = pc_index_reserve_locked(cache->index, mask, pc_apply_piece_nr(cache, key->vol_blk, key->len_blk, (key->flags & PC_KEY_TYPE_MASK) == PC_KEY_DATA));
 	if (!rc && state == KEY_STALE) {
 		pc_apply_mask_locked(&apply, key);
 	} else if (!rc) {

@@ -22,15 +22,26 @@ struct budget {
 
 struct move_ctx {
 	struct pcache *cache;
+	const struct pc_key *key;
 	uint64_t old_pos;
 	uint64_t new_pos; /* 0: drop */
 };
+
+/* Whether extent comes from this key: where ranges of one kset overlap, two of its keys have extents at one position in one range. */
+static bool is_of_key(const struct pc_extent *extent, const struct pc_key *key, uint64_t pos)
+{
+	if (extent->pos != pos)
+		return false;
+	if ((extent->flags & PC_EXT_TYPE_MASK) != PC_EXT_DATA)
+		return true;
+	return extent->seg_id == key->seg_id && extent->vol_blk - key->vol_blk == (uint64_t)extent->seg_blk - key->seg_blk;
+}
 
 static enum pc_walk move_extent(void *ctx, struct pc_extent *extent)
 {
 	const struct move_ctx *move = ctx;
 
-	if (extent->pos != move->old_pos)
+	if (!is_of_key(extent, move->key, move->old_pos))
 		return PC_WALK_KEEP;
 	if (move->new_pos) {
 		extent->pos = move->new_pos;
@@ -92,7 +103,7 @@ static int clean_key(struct pcache *cache, const struct pc_key *key, uint64_t po
 	while (blk < end_blk) {
 		uint64_t part_end = PC_MIN(end_blk, pc_index_stripe_end(cache->index, blk));
 		uint64_t mask = pc_index_mask(cache->index, blk, part_end - blk);
-		struct move_ctx move = { .cache = cache, .old_pos = pos };
+		struct move_ctx move = { .cache = cache, .key = key, .old_pos = pos };
 		uint32_t nr;
 
 		pc_kbuf_reset(kbuf);
@@ -101,7 +112,7 @@ static int clean_key(struct pcache *cache, const struct pc_key *key, uint64_t po
 		if (nr == FRAGMENTS_MAX)
 			part_end = found[nr - 1].vol_blk + found[nr - 1].len_blk;
 		for (uint32_t i = 0; i < nr; i++) {
-			if (found[i].pos != pos)
+			if (!is_of_key(&found[i], key, pos))
 				continue;
 			has_poison |= (found[i].flags & PC_EXT_TYPE_MASK) == PC_EXT_POISON;
 			put_fragment(cache, kbuf, &found[i]);
@@ -171,7 +182,7 @@ static bool tail_may_move(struct pcache *cache, uint64_t seg_end)
 {
 	if (pc_log_seg_start(&cache->log, atomic_load_explicit(&cache->log.head, memory_order_acquire)) < seg_end)
 		return false;
-	return pc_layout_tail(&cache->layout).dirty_tail_pos >= seg_end && pc_log_durable_pos(&cache->log) >= seg_end;
+	return atomic_load_explicit(&cache->log.settled_pos, memory_order_acquire) >= seg_end && pc_log_durable_pos(&cache->log) >= seg_end;
 }
 
 static int clean_oldest(struct pcache *cache)

@@ -6,7 +6,8 @@
 #include "core/append.h"
 #include "service/service.h"
 
-#define PC_WB_ITEM_MAX 1024u
+#define PC_WB_ITEM_MAX 4096u
+#define PC_WB_BATCH_ITEMS 2048u /* a batch ends when it has as many; one kset may add more */
 #define PC_WB_BATCH_BYTES (4u << 20)
 #define PC_WB_BOUNCE_BYTES (1u << 20)
 
@@ -23,6 +24,9 @@ struct pc_writeback {
 	uint32_t item_nr;
 	uint64_t batch_bytes; /* issued and collected in this batch */
 	uint64_t limit_pos; /* everything below was durable when the batch began */
+	struct pc_extent lost; /* of this step: the last damaged version */
+	uint32_t lost_nr;
+	bool items_lost; /* one kset had more parts than items: the list does not name all that becomes clean */
 	bool issued; /* the backing needs a flush */
 	uint8_t *bounce;
 };

@@ -2,7 +2,10 @@
 /*
  * Two worker threads: one writes back, one makes room (eviction and log cleaning), so that a slow backing never keeps the second waiting.
  *
- * Both sleep on the cache's signal and run until their steps find nothing to do. The write-back worker announces that it is idle and looks at the log once more before
+ * Write-back is lazy: what is overwritten soon need not be written at all. Dirty data goes to the backing when it is older than the delay, or a batch at a time
+ * when room is wanted and eviction found nothing clean; then the space worker looks again, and asks again if that was not enough.
+ *
+ * Both sleep on the cache's signal. The write-back worker announces that it is idle and looks at the log once more before
  * it sleeps; a writer reserves its position and looks for the announcement after. One of the two sees the other, so no write is forgotten. Errors are retried with a growing pause; a
  * waiter or a drain does not shorten it.
  */
@@ -30,14 +33,15 @@ static bool stopping_locked(const struct pcache *cache)
 	return (cache->signal.bits & PC_WORK_STOP) != 0;
 }
 
-/* Sleeps until one of bits is there (they are taken), or STOP. */
+/* Sleeps until bit is there (it is taken), or STOP; the write-back worker's bit also gives way to URGENT. */
 static bool await_bits(struct pcache *cache, uint32_t bits)
 {
 	struct pc_signal *signal = &cache->signal;
+	uint32_t also = bits & PC_WORK_WRITEBACK ? PC_WORK_URGENT : 0;
 	bool go;
 
 	pc_mutex_lock(&signal->lock);
-	while (!(signal->bits & (bits | PC_WORK_STOP)))
+	while (!(signal->bits & (bits | also | PC_WORK_STOP)))
 		pc_cond_wait(&signal->cond, &signal->lock);
 	go = !stopping_locked(cache);
 	signal->bits &= ~bits;
@@ -75,50 +79,100 @@ static bool log_has_dirty(struct pcache *cache)
 	return pc_layout_tail(&cache->layout).dirty_tail_pos < atomic_load_explicit(&cache->log.head, memory_order_seq_cst);
 }
 
-/* Steps until there is nothing to do. False: stop. */
-static bool write_back_all(struct pcache *cache)
+/*
+ * While a writer waits for space and nothing can be done at the moment (another writer is between its position and its fence, say), the workers look again after a
+ * short pause: the end of such an operation wakes nobody, so that it costs nothing.
+ */
+static bool somebody_waits(struct pcache *cache)
 {
-	uint64_t pause_ns = RETRY_MIN_NS;
+	return atomic_load_explicit(&cache->space.waiting_nr, memory_order_relaxed) != 0;
+}
 
-	while (!is_stopping(cache)) {
-		int rc = pc_writeback_step(cache);
+/* What the write-back worker knows of ages: positions below aged_pos are older than the delay. */
+struct pacing {
+	uint64_t aged_pos;
+	uint64_t sample_pos; /* the head at sample_ns */
+	uint64_t sample_ns;
+	uint64_t pause_ns; /* after the next error */
+};
 
-		if (rc == 0)
-			return true;
-		if (rc == PCACHE_E_FAILSTOP)
-			return pause_unless(cache, RETRY_MAX_NS, 0);
-		if (rc > 0) {
-			pause_ns = RETRY_MIN_NS;
-			if (pc_space_pressure(cache))
-				pc_signal_work(cache, PC_WORK_SPACE);
-			continue;
-		}
-		pc_msg(&cache->msg, PCACHE_LOG_WARN, "write-back failed (%d); dirty data stays in the cache, next try in %llu ms", rc,
-		       (unsigned long long)(pause_ns / 1000000));
-		if (!pause_unless(cache, pause_ns, 0))
-			return false;
-		pause_ns = PC_MIN(pause_ns * 2, RETRY_MAX_NS);
+static void look_at_clock(struct pcache *cache, struct pacing *pacing)
+{
+	uint64_t now_ns = pc_monotonic_ns();
+
+	if (now_ns - pacing->sample_ns < cache->writeback_delay_ms * UINT64_C(1000000))
+		return;
+	pacing->aged_pos = pacing->sample_pos;
+	pacing->sample_pos = atomic_load_explicit(&cache->log.head, memory_order_acquire);
+	pacing->sample_ns = now_ns;
+}
+
+/* One step, and a pause after an error. 1 did something, 0 nothing to do now, -1 stop. */
+static int run_step(struct pcache *cache, struct pacing *pacing)
+{
+	int rc = pc_writeback_step(cache);
+
+	if (rc > 0) {
+		pacing->pause_ns = RETRY_MIN_NS;
+		if (pc_space_pressure(cache))
+			pc_signal_work(cache, PC_WORK_SPACE);
+		return 1;
 	}
-	return false;
+	if (rc == 0)
+		return 0;
+	if (rc == PCACHE_E_FAILSTOP)
+		return pause_unless(cache, RETRY_MAX_NS, 0) ? 0 : -1;
+	pc_msg(&cache->msg, PCACHE_LOG_WARN, "write-back failed (%d); dirty data stays in the cache, next try in %llu ms", rc,
+	       (unsigned long long)(pacing->pause_ns / 1000000));
+	if (!pause_unless(cache, pacing->pause_ns, 0))
+		return -1;
+	pacing->pause_ns = PC_MIN(pacing->pause_ns * 2, RETRY_MAX_NS);
+	return 1;
+}
+
+static bool take_urgent(struct pcache *cache)
+{
+	bool urgent;
+
+	pc_mutex_lock(&cache->signal.lock);
+	urgent = (cache->signal.bits & PC_WORK_URGENT) != 0;
+	cache->signal.bits &= ~PC_WORK_URGENT;
+	pc_mutex_unlock(&cache->signal.lock);
+	return urgent;
+}
+
+/* Sleeps: without dirty data until a write comes, else until some of it is old enough; in both cases until room is wanted. False: stop. */
+static bool await_work(struct pcache *cache, const struct pacing *pacing)
+{
+	uint64_t delay_ns = cache->writeback_delay_ms * UINT64_C(1000000), age_ns = pc_monotonic_ns() - pacing->sample_ns;
+
+	if (somebody_waits(cache))
+		return pause_unless(cache, RETRY_MIN_NS, PC_WORK_URGENT);
+	if (log_has_dirty(cache))
+		return pause_unless(cache, age_ns < delay_ns ? delay_ns - age_ns : RETRY_MIN_NS, PC_WORK_URGENT);
+	atomic_store_explicit(&cache->signal.writeback_idle, true, memory_order_seq_cst);
+	if (log_has_dirty(cache))
+		pc_signal_work(cache, PC_WORK_WRITEBACK);
+	return await_bits(cache, PC_WORK_WRITEBACK);
 }
 
 static void *writeback_main(void *arg)
 {
 	struct pcache *cache = ((struct pc_workers *)arg)->cache;
-	const uint32_t bits = PC_WORK_WRITEBACK | PC_WORK_URGENT;
+	struct pacing pacing = { .pause_ns = RETRY_MIN_NS };
+	int did = 1;
 
-	for (;;) {
-		atomic_store_explicit(&cache->signal.writeback_idle, true, memory_order_seq_cst);
-		if (log_has_dirty(cache))
-			pc_signal_work(cache, PC_WORK_WRITEBACK);
-		if (!await_bits(cache, bits))
-			break;
-		if (!pc_space_pressure(cache) && !pause_unless(cache, cache->writeback_delay_ms * UINT64_C(1000000), PC_WORK_URGENT))
-			break;
-		if (!write_back_all(cache))
-			break;
-		/* What is in flight now keeps the log from being empty; look again a moment later instead of at once. */
-		if (log_has_dirty(cache) && !pause_unless(cache, RETRY_MIN_NS, PC_WORK_URGENT))
+	while (did >= 0 && !is_stopping(cache)) {
+		bool urgent = take_urgent(cache) || somebody_waits(cache);
+
+		look_at_clock(cache, &pacing);
+		if (urgent || pc_layout_tail(&cache->layout).dirty_tail_pos < pacing.aged_pos) {
+			did = run_step(cache, &pacing);
+			if (did > 0)
+				continue;
+		}
+		/* Room is wanted and there is no step: the space worker looks again when something has changed. */
+		if (did >= 0 && !await_work(cache, &pacing))
 			break;
 	}
 	return NULL;
@@ -134,11 +188,23 @@ static bool make_room(struct pcache *cache)
 	return evicted > 0 || cleaned > 0;
 }
 
+static bool await_space_work(struct pcache *cache)
+{
+	if (!somebody_waits(cache))
+		return await_bits(cache, PC_WORK_SPACE);
+	if (!pause_unless(cache, RETRY_MIN_NS, PC_WORK_SPACE))
+		return false;
+	pc_mutex_lock(&cache->signal.lock);
+	cache->signal.bits &= ~PC_WORK_SPACE;
+	pc_mutex_unlock(&cache->signal.lock);
+	return true;
+}
+
 static void *space_main(void *arg)
 {
 	struct pcache *cache = ((struct pc_workers *)arg)->cache;
 
-	while (await_bits(cache, PC_WORK_SPACE)) {
+	while (await_space_work(cache)) {
 		atomic_store_explicit(&cache->signal.space_told, false, memory_order_release);
 		while (make_room(cache) && !is_stopping(cache))
 			;

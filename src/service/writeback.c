@@ -9,7 +9,7 @@
  *
  *     backing flush  ->  tail record (both copies)  ->  extents become clean  ->  segments may be reused
  *
- * so dirty never becomes clean before it is durable on the backing, and (strict) no write of a later epoch reaches the backing before the tail record of the earlier one is
+ * and only after that may the log be cleaned there (settled_pos). So dirty never becomes clean before it is durable on the backing, and (strict) no write of a later epoch reaches the backing before the tail record of the earlier one is
  * durable: a second write-back after a crash would take the backing back in time. A failed flush fails the batch; its writes are done again.
  *
  * Versions that need not be written: overwritten in the same epoch, or, with ordering batch, overwritten at all. The index tells: an extent carries the position of its key.
@@ -19,6 +19,7 @@
  * consistent when the drain ends.
  */
 #include <errno.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -70,8 +71,8 @@ static int write_zero(struct pcache *cache, const struct pc_extent *extent)
 static int lose_item(struct pcache *cache, const struct pc_extent *extent)
 {
 	atomic_fetch_add_explicit(&cache->stats.crc_errors, 1, memory_order_relaxed);
-	pc_msg(&cache->msg, PCACHE_LOG_ERROR, "data of %llu bytes at offset %llu is damaged in the cache; overwrite the range to cure it",
-	       (unsigned long long)bytes_of(cache, extent->len_blk), (unsigned long long)bytes_of(cache, extent->vol_blk));
+	cache->writeback->lost = *extent;
+	cache->writeback->lost_nr++;
 	return pc_core_poison(cache, extent);
 }
 
@@ -120,11 +121,13 @@ static void drop_items(struct pcache *cache)
 	wb->item_nr = 0;
 }
 
+/* The list is full in the middle of a kset. */
 static int issue_and_drop(struct pcache *cache)
 {
 	int rc = issue_items(cache);
 
 	drop_items(cache);
+	cache->writeback->items_lost = true;
 	return rc;
 }
 
@@ -163,6 +166,13 @@ static bool overwritten_version_counts(struct pcache *cache, uint64_t pos, uint6
 	return pos < epoch_pos;
 }
 
+/* Whether part shows the same bytes on media as version, which covers it. */
+static bool same_place(const struct pc_extent *version, const struct pc_extent *part)
+{
+	return !is_data(version) || !is_data(part) ||
+	       (part->seg_id == version->seg_id && part->vol_blk - version->vol_blk == (uint64_t)part->seg_blk - version->seg_blk);
+}
+
 /* Adds those parts of version that must be written. Its segment is pinned. */
 static int add_needed_parts(struct pcache *cache, const struct pc_extent *version)
 {
@@ -191,7 +201,9 @@ static int add_needed_parts(struct pcache *cache, const struct pc_extent *versio
 			}
 			if (rc || i == nr)
 				continue;
-			if (overwritten_version_counts(cache, version->pos, found[i].pos)) {
+			if (found[i].pos == version->pos && !same_place(version, &found[i])) {
+				/* Ranges of one kset overlap; the later key has won, and its own turn comes. */
+			} else if (overwritten_version_counts(cache, version->pos, found[i].pos)) {
 				part = pc_extent_part(version, found[i].vol_blk, found[i].len_blk);
 				rc = add_item(cache, &part);
 			}
@@ -248,7 +260,7 @@ static int collect(struct pcache *cache, uint64_t from, uint64_t limit, uint64_t
 	int rc = 0;
 
 	pc_log_reader_reset(&wb->reader);
-	while (pos < limit && wb->batch_bytes < PC_WB_BATCH_BYTES && !rc) {
+	while (pos < limit && wb->batch_bytes < PC_WB_BATCH_BYTES && wb->item_nr < PC_WB_BATCH_ITEMS && !rc) {
 		struct pc_kset kset;
 		const void *buf;
 
@@ -311,6 +323,23 @@ static void clean_kset(struct pcache *cache, const void *buf, const struct pc_ks
 	}
 }
 
+/* The parts of the batch that the index still shows. */
+static void clean_items(struct pcache *cache)
+{
+	struct pc_writeback *wb = cache->writeback;
+
+	for (uint32_t i = 0; i < wb->item_nr; i++) {
+		const struct pc_extent *extent = &wb->items[i].extent;
+		struct clean_ctx clean = { .cache = cache, .pos = extent->pos };
+		uint64_t mask = pc_index_mask(cache->index, extent->vol_blk, extent->len_blk);
+
+		pc_index_lock(cache->index, mask);
+		pc_index_walk_range_locked(cache->index, extent->vol_blk, extent->len_blk, make_clean, &clean);
+		pc_index_unlock(cache->index, mask);
+	}
+}
+
+/* The same from the log, when the items do not name them all. */
 static void clean_range(struct pcache *cache, uint64_t from, uint64_t end)
 {
 	struct pc_writeback *wb = cache->writeback;
@@ -355,30 +384,45 @@ static int run_batch(struct pcache *cache, uint64_t from, uint64_t limit)
 	wb->item_nr = 0;
 	wb->batch_bytes = 0;
 	wb->issued = false;
+	wb->items_lost = false;
 	wb->limit_pos = limit;
 	rc = collect(cache, from, limit, &end);
-	if (rc)
-		drop_items(cache);
-	else
-		rc = issue_and_drop(cache);
+	if (!rc)
+		rc = issue_items(cache);
 	if (!rc && wb->issued) {
 		atomic_fetch_add_explicit(&cache->stats.backing_flushes, 1, memory_order_relaxed);
 		/* Order: the backing has everything of the batch before the tail record says so. A failed flush fails the batch: it is written again. */
 		rc = backing_result(cache, pc_backing_flush(cache->backing));
 	}
+	if (!rc)
+		rc = store_dirty_tail(cache, end, limit);
+	if (!rc && wb->items_lost)
+		clean_range(cache, from, end);
+	else if (!rc)
+		clean_items(cache);
+	drop_items(cache);
 	if (rc)
 		return rc;
-	rc = store_dirty_tail(cache, end, limit);
-	if (rc)
-		return rc;
-	clean_range(cache, from, end);
+	/* Only now may cleaning touch the keys below: it takes what it meets for clean. */
+	atomic_store_explicit(&cache->log.settled_pos, end, memory_order_release);
 	atomic_store_explicit(&cache->map.maybe_empty, true, memory_order_release);
 	return 1;
+}
+
+/* Outside of every lock, as messages must be. */
+static void tell_lost(struct pcache *cache, const struct pc_extent *lost, uint32_t lost_nr)
+{
+	if (lost_nr)
+		pc_msg(&cache->msg, PCACHE_LOG_ERROR,
+		       "data is damaged in the cache in %u places, one of %llu bytes at offset %llu; overwrite them to cure them", lost_nr,
+		       (unsigned long long)bytes_of(cache, lost->len_blk), (unsigned long long)bytes_of(cache, lost->vol_blk));
 }
 
 int pc_writeback_step(struct pcache *cache)
 {
 	struct pc_log *log = &cache->log;
+	struct pc_extent lost;
+	uint32_t lost_nr;
 	uint64_t from, limit;
 	int rc = 0;
 
@@ -394,7 +438,11 @@ int pc_writeback_step(struct pcache *cache)
 	}
 	if (!rc && from < limit)
 		rc = run_batch(cache, from, limit);
+	lost = cache->writeback->lost;
+	lost_nr = cache->writeback->lost_nr;
+	cache->writeback->lost_nr = 0;
 	pc_mutex_unlock(&cache->writeback->lock);
+	tell_lost(cache, &lost, lost_nr);
 	atomic_store_explicit(&cache->degraded, rc < 0, memory_order_relaxed);
 	if (rc > 0)
 		pc_space_progress(cache);
@@ -419,8 +467,11 @@ int pc_service_drain(struct pcache *cache, pcache_progress_fn progress, void *us
 		rc = pc_writeback_step(cache);
 		if (rc < 0)
 			return rc;
-		if (rc == 0)
-			break;
+		if (rc == 0) {
+			/* A writer is between its position and its fence; it takes no lock there. */
+			sched_yield();
+			continue;
+		}
 		if (progress) {
 			uint64_t left = PC_MIN(pc_service_dirty_bytes(cache), total);
 
