@@ -13,6 +13,7 @@
  */
 #include "sim/crash_run.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,6 +22,7 @@
 
 #include "api/internal.h"
 #include "backing/mem_backing.h"
+#include "format/format.h"
 #include "pcache/pcache.h"
 #include "sim/generator.h"
 #include "sim/oracle.h"
@@ -31,6 +33,7 @@
 
 struct snap {
 	char what[48]; /* "before fence 3" */
+	bool between; /* no API call is running */
 	uint8_t *durable;
 	struct pc_sim_store *stores;
 	uint32_t store_nr;
@@ -53,6 +56,8 @@ struct world {
 	bool exploring;
 	uint32_t point_pct; /* of the crash points that are taken */
 	uint32_t image_nr; /* images of each */
+	bool no_faults;
+	bool faulted; /* a call of the backing failed during this API call */
 	uint32_t event_nr; /* fences, syncs and backing calls of this API call */
 	struct snap snaps[SNAP_NR_MAX];
 	uint32_t snap_nr;
@@ -82,6 +87,8 @@ struct run {
 	uint8_t *keep; /* flags of pending stores */
 	uint32_t keep_max;
 	bool stop; /* enough states, or a violation */
+	bool formatting; /* world 0 is in format */
+	struct pc_oracle *old_oracle; /* of the cache that was there before format; NULL: none */
 	uint32_t op_idx;
 };
 
@@ -176,7 +183,7 @@ static uint64_t draw_nonce(void *user)
 
 /* --- snapshots --- */
 
-static void take_snap(struct world *w, const char *when)
+static void take_snap(struct world *w, const char *when, bool between)
 {
 	struct snap *snap;
 	const size_t store_nr = pc_sim_pending_nr(w->sim);
@@ -185,6 +192,7 @@ static void take_snap(struct world *w, const char *when)
 		return;
 	snap = &w->snaps[w->snap_nr++];
 	snprintf(snap->what, sizeof(snap->what), "%s %u", when, w->event_nr);
+	snap->between = between;
 	if (snap->durable == NULL)
 		snap->durable = must(malloc(w->run->shape.media_bytes));
 	memcpy(snap->durable, pc_sim_durable(w->sim), w->run->shape.media_bytes);
@@ -198,17 +206,28 @@ static void take_snap(struct world *w, const char *when)
 	snap->mb = must(mem_backing_clone(w->mb));
 }
 
-static void crash_point(struct world *w, const char *when)
+static void crash_point(struct world *w, const char *when, bool between)
 {
 	w->event_nr++;
 	if (w->exploring && !w->run->stop && pc_rng_chance(&w->rng, w->point_pct))
-		take_snap(w, when);
+		take_snap(w, when, between);
 }
 
 static void at_fence(struct pc_sim *sim, enum pc_sim_event event, void *user)
 {
 	(void)sim;
-	crash_point(user, event == PC_SIM_AT_FENCE ? "before fence, event" : "before sync, event");
+	crash_point(user, event == PC_SIM_AT_FENCE ? "before fence, event" : "before sync, event", false);
+}
+
+/* Whether this call of the backing is to fail. A failed flush forgets what was pending (mem_backing does that too). */
+static bool backing_fails(struct world *w, enum mem_backing_op op)
+{
+	if (!w->run->shape.faults || w->no_faults || !pc_rng_chance(&w->rng, op == MEM_BACKING_FLUSH ? 8 : 4))
+		return false;
+	w->faulted = true;
+	if (op == MEM_BACKING_FLUSH)
+		pc_oracle_disk_flush_failed(&w->disk);
+	return true;
 }
 
 /* Every call of the backing: a crash point, and G7 is checked with it applied. */
@@ -220,9 +239,12 @@ static int at_backing(void *user, enum mem_backing_op op, uint64_t off, uint64_t
 	const uint32_t len_blk = (uint32_t)(len / block_bytes);
 	bool ok = true;
 
+	if (op != MEM_BACKING_READ)
+		crash_point(w, op == MEM_BACKING_FLUSH ? "before backing flush, event" : "before backing write, event", false);
+	if (backing_fails(w, op))
+		return -EIO;
 	if (op == MEM_BACKING_READ)
 		return 0;
-	crash_point(w, op == MEM_BACKING_FLUSH ? "before backing flush, event" : "before backing write, event");
 	if (op == MEM_BACKING_FLUSH) {
 		pc_oracle_disk_flush(&w->disk);
 		return 0;
@@ -361,15 +383,91 @@ static bool keep_disk_write(void *user, uint32_t idx)
 	return pc_rng_mix(cut->seed ^ pc_rng_mix(pending.seq << 32 | pending.off / cut->block_bytes)) % 8 < cut->bias;
 }
 
-static void recover_state(struct world *child, uint64_t key);
+static void recover_state(struct world *child, uint64_t key, const struct snap *killed);
 
-/* Builds and recovers the images of one snapshot. */
-static void explore_snap(struct world *w, struct snap *snap)
+/* Damages one copy of some metadata record; each has two, and no record is being changed. */
+static void damage_copy(struct world *w, uint8_t *image, char *text, size_t text_bytes)
+{
+	const unsigned int replica = pc_rng_below(&w->rng, 2);
+	struct pcm_super bytes;
+	struct pc_super super;
+	uint64_t off;
+
+	memcpy(&bytes, image, sizeof(bytes));
+	if (pc_super_decode(&bytes, &super) != PC_VALID)
+		return;
+	switch (pc_rng_below(&w->rng, 4)) {
+	case 0:
+		off = pc_geo_super_off(&super, replica);
+		break;
+	case 1:
+		off = pc_geo_tail_off(&super, replica);
+		break;
+	default:
+		off = pc_geo_segrec_off(&super, replica, pc_rng_below(&w->rng, super.segment_nr));
+		break;
+	}
+	off += pc_rng_below(&w->rng, 64);
+	image[off] ^= (uint8_t)(1u << pc_rng_below(&w->rng, 8));
+	snprintf(text, text_bytes, "; a bit of byte %llu turned", (unsigned long long)off);
+}
+
+/* Applies the pending stores that are kept to child->image; returns the hash of the result. */
+static uint64_t apply_stores(struct world *child, const struct snap *snap, uint64_t hash)
+{
+	for (uint32_t i = 0; i < snap->store_nr; i++) {
+		const struct pc_sim_store *store = &snap->stores[i];
+		uint64_t old;
+
+		if (!child->run->keep[i])
+			continue;
+		memcpy(&old, child->image + store->word * 8, 8);
+		hash ^= word_hash(store->word, old) ^ word_hash(store->word, store->value);
+		memcpy(child->image + store->word * 8, &store->value, 8);
+	}
+	return hash;
+}
+
+/* One image of a snapshot: the nth. */
+static void explore_image(struct world *w, const struct snap *snap, uint64_t base_hash, uint32_t nth, bool killed)
 {
 	struct run *run = w->run;
 	struct world *child = &run->worlds[w->depth + 1];
-	const uint64_t media_bytes = run->shape.media_bytes;
-	const uint64_t base_hash = image_hash(snap->durable, media_bytes);
+	struct disk_cut cut = {.mb = snap->mb, .block_bytes = run->shape.block_bytes, .policy = pc_rng_below(&w->rng, 4)};
+	char how[128] = "process killed, all stores visible";
+	char damage[64] = "";
+	uint64_t hash = base_hash;
+
+	memcpy(child->image, snap->durable, run->shape.media_bytes);
+	if (killed) {
+		cut.policy = 1;
+		hash++;
+	} else {
+		choose_stores(w, snap, nth, how, sizeof(how));
+		hash = apply_stores(child, snap, hash);
+		if (snap->between && !run->formatting && pc_rng_chance(&w->rng, 15)) {
+			damage_copy(w, child->image, damage, sizeof(damage));
+			hash = pc_rng_mix(hash + pc_rng_next(&w->rng));
+		}
+	}
+	cut.bias = 1 + pc_rng_below(&w->rng, 7);
+	cut.seed = pc_rng_next(&w->rng);
+	mem_backing_crash_image(snap->mb, keep_disk_write, &cut, child->backing_image);
+	hash = pc_rng_mix(hash ^ pc_rng_mix(image_hash(child->backing_image, mem_backing_size(snap->mb))));
+	snprintf(child->state, sizeof(child->state), "%s, media %s%s; disk %s (%u pending)", snap->what, how, damage,
+		 cut.policy == 0 ? "durable only" : cut.policy == 1 ? "all" : "random", mem_backing_pending_nr(snap->mb));
+	if (set_add(&run->images, hash))
+		run->result->distinct++;
+	hash = pc_rng_mix(hash + pc_oracle_changes(w->oracle) * UINT64_C(0x2545f4914f6cdd1d) + pc_rng_mix(run->op_idx * 8 + w->depth));
+	if (set_add(&run->states, hash))
+		recover_state(child, hash, killed ? snap : NULL);
+}
+
+/* Builds and recovers the images of one snapshot. */
+static void explore_snap(struct world *w, const struct snap *snap)
+{
+	struct run *run = w->run;
+	const uint64_t base_hash = image_hash(snap->durable, run->shape.media_bytes);
 	uint32_t image_nr = w->image_nr;
 
 	if (run->keep_max < snap->store_nr + 1) {
@@ -380,42 +478,16 @@ static void explore_snap(struct world *w, struct snap *snap)
 		image_nr = PC_MIN(image_nr, 1u << snap->store_nr);
 	if (mem_backing_pending_nr(snap->mb) != 0)
 		image_nr = PC_MAX(image_nr, 4u);
-	for (uint32_t nth = 0; nth < image_nr && !run->stop; nth++) {
-		struct disk_cut cut = {.mb = snap->mb, .block_bytes = run->shape.block_bytes, .policy = pc_rng_below(&w->rng, 4)};
-		char how[128];
-		uint64_t hash = base_hash;
-		uint64_t disk_hash;
-
-		choose_stores(w, snap, nth, how, sizeof(how));
-		memcpy(child->image, snap->durable, media_bytes);
-		for (uint32_t i = 0; i < snap->store_nr; i++) {
-			const struct pc_sim_store *store = &snap->stores[i];
-			uint64_t old;
-
-			if (!run->keep[i])
-				continue;
-			memcpy(&old, child->image + store->word * 8, 8);
-			hash ^= word_hash(store->word, old) ^ word_hash(store->word, store->value);
-			memcpy(child->image + store->word * 8, &store->value, 8);
-		}
-		cut.bias = 1 + pc_rng_below(&w->rng, 7);
-		cut.seed = pc_rng_next(&w->rng);
-		mem_backing_crash_image(snap->mb, keep_disk_write, &cut, child->backing_image);
-		disk_hash = image_hash(child->backing_image, mem_backing_size(snap->mb));
-		hash = pc_rng_mix(hash ^ pc_rng_mix(disk_hash));
-		snprintf(child->state, sizeof(child->state), "%s, media %s; disk %s (%u pending)", snap->what, how,
-			 cut.policy == 0 ? "durable only" : cut.policy == 1 ? "all" : "random", mem_backing_pending_nr(snap->mb));
-		if (set_add(&run->images, hash))
-			run->result->distinct++;
-		hash = pc_rng_mix(hash + pc_oracle_changes(w->oracle) * UINT64_C(0x2545f4914f6cdd1d) + pc_rng_mix(run->op_idx * 8 + w->depth));
-		if (set_add(&run->states, hash))
-			recover_state(child, hash);
-	}
+	for (uint32_t nth = 0; nth < image_nr && !run->stop; nth++)
+		explore_image(w, snap, base_hash, nth, false);
+	if (!run->stop && snap->store_nr != 0 && pc_rng_chance(&w->rng, 30))
+		explore_image(w, snap, base_hash, 0, true);
 }
 
 static void call_begin(struct world *w)
 {
 	w->event_nr = 0;
+	w->faulted = false;
 }
 
 /* The API call has returned, the oracle is as it was before: now explore what was snapped. */
@@ -435,7 +507,7 @@ static void call_end(struct world *w)
 /* A crash point between two API calls. */
 static void crash_between(struct world *w)
 {
-	crash_point(w, "after the call, event");
+	crash_point(w, "after the call, event", true);
 	call_end(w);
 }
 
@@ -454,8 +526,13 @@ static void check_runtime(struct world *w)
 		fail(w, "invariant of the run-time state: %s", wrong);
 }
 
-/* Opens the media that the world holds. */
-static bool open_cache(struct world *w)
+/* An error of the backing may come through if there was one. */
+static bool may_fail(const struct world *w, int rc)
+{
+	return w->faulted && rc == -EIO;
+}
+
+static int try_open(struct world *w)
 {
 	struct pcache_backing *backing = must(mem_backing_attach(w->mb));
 	int rc;
@@ -466,6 +543,21 @@ static bool open_cache(struct world *w)
 	if (rc != 0) {
 		w->cache = NULL;
 		pcache_backing_free(backing);
+	}
+	return rc;
+}
+
+/* Opens the media that the world holds. */
+static bool open_cache(struct world *w)
+{
+	int rc = try_open(w);
+
+	if (may_fail(w, rc) && !w->run->stop) {
+		w->no_faults = true;
+		rc = try_open(w);
+		w->no_faults = false;
+	}
+	if (rc != 0) {
 		fail(w, "open gives %d: %s", rc, error_text(rc));
 		return false;
 	}
@@ -478,6 +570,7 @@ static bool read_all(struct world *w, uint8_t *to)
 {
 	const struct pc_gen_shape *shape = &w->run->shape;
 
+	w->no_faults = true;
 	for (uint32_t blk = 0; blk < shape->backing_blk; blk += READ_BLK) {
 		const uint32_t len_blk = PC_MIN(READ_BLK, shape->backing_blk - blk);
 		const int rc = pcache_read(w->cache, to + (size_t)blk * shape->block_bytes, (uint64_t)blk * shape->block_bytes,
@@ -488,6 +581,7 @@ static bool read_all(struct world *w, uint8_t *to)
 			return false;
 		}
 	}
+	w->no_faults = false;
 	return true;
 }
 
@@ -526,6 +620,8 @@ static void do_drain(struct world *w)
 	call_begin(w);
 	rc = pcache_drain(w->cache, NULL, NULL);
 	call_end(w);
+	if (may_fail(w, rc))
+		return;
 	if (rc != 0) {
 		fail(w, "drain gives %d: %s", rc, error_text(rc));
 		return;
@@ -542,7 +638,7 @@ static void do_maintain(struct world *w, uint32_t steps)
 	call_begin(w);
 	rc = pcache_maintain(w->cache, steps);
 	call_end(w);
-	if (rc < 0)
+	if (rc < 0 && !may_fail(w, rc))
 		fail(w, "maintain gives %d: %s", rc, error_text(rc));
 }
 
@@ -553,7 +649,7 @@ static void do_step(struct world *w, enum pc_step step, bool force)
 	call_begin(w);
 	rc = pc_cache_step(w->cache, step, force);
 	call_end(w);
-	if (rc < 0)
+	if (rc < 0 && !may_fail(w, rc))
 		fail(w, "step %d gives %d: %s", (int)step, rc, error_text(rc));
 }
 
@@ -585,7 +681,7 @@ static void do_read(struct world *w, const struct pc_gen_op *op)
 
 	call_begin(w);
 	rc = pcache_read(w->cache, w->run->io, (uint64_t)range->blk * block_bytes, (uint64_t)range->len_blk * block_bytes, op->arg);
-	if (rc != 0)
+	if (rc != 0 && !may_fail(w, rc))
 		fail(w, "read gives %d: %s", rc, error_text(rc));
 	for (uint32_t i = 0; i < range->len_blk && rc == 0; i++) {
 		if (!pc_oracle_check_live(w->oracle, range->blk + i, w->run->io + (size_t)i * block_bytes)) {
@@ -670,7 +766,8 @@ static int do_unit(struct world *w, const struct pc_gen_op *op, uint32_t flags)
 		pc_oracle_end(w->oracle, false, false);
 		return 0;
 	}
-	if (rc != 0 && rc != PCACHE_E_FULL) {
+	/* maintenance=caller: who writes into a full cache runs write-back himself, and meets its errors. */
+	if (rc != 0 && rc != PCACHE_E_FULL && !may_fail(w, rc)) {
 		fail(w, "gives %d: %s", rc, error_text(rc));
 		return rc;
 	}
@@ -699,12 +796,15 @@ static void do_write(struct world *w, const struct pc_gen_op *op)
 	if (rc != PCACHE_E_FULL || w->run->stop || !pc_rng_chance(&w->rng, 40))
 		return;
 	crash_between(w);
+	w->no_faults = true;
 	do_drain(w);
 	if (!w->run->stop)
 		do_maintain(w, 0);
+	if (!w->run->stop)
+		rc = do_unit(w, op, flags & ~PCACHE_NOWAIT);
+	w->no_faults = false;
 	if (w->run->stop)
 		return;
-	rc = do_unit(w, op, flags & ~PCACHE_NOWAIT);
 	if (rc == PCACHE_E_FULL)
 		fail(w, "no progress: still full after drain and maintenance");
 }
@@ -772,44 +872,95 @@ static void work_on(struct world *w)
 	}
 }
 
-/* child->image and child->backing_image are set; accepted is what the world above accepts. */
-static void recover_state(struct world *child, uint64_t key)
+/* A power cut in format: there is no cache, the old one, or the new one. */
+static void check_half_formatted(struct world *child)
 {
 	struct run *run = child->run;
+	const int rc = try_open(child);
+	bool is_new = true;
+
+	if (rc == PCACHE_E_NOT_A_CACHE || rc == PCACHE_E_CORRUPT)
+		return;
+	if (rc != 0) {
+		fail(child, "open after a power cut in format gives %d: %s", rc, error_text(rc));
+		return;
+	}
+	check_runtime(child);
+	if (run->stop || !read_all(child, run->seen))
+		return;
+	for (uint32_t blk = 0; blk < run->shape.backing_blk; blk++) {
+		const struct pc_seen seen = pc_oracle_look(child->oracle, blk, run->seen + (size_t)blk * run->shape.block_bytes);
+
+		is_new &= seen.kind == PC_SEEN_DATA && seen.version == 1;
+	}
+	if (is_new || (run->old_oracle != NULL && pc_oracle_copy(child->oracle, run->old_oracle) && pc_oracle_recover(child->oracle, run->seen)))
+		return;
+	fail(child, "after a power cut in format: neither the new cache nor the old one: %s", pc_oracle_text(child->oracle));
+}
+
+static void check_recovered(struct world *child)
+{
+	struct run *run = child->run;
+
+	if (!pc_oracle_check_backing(child->oracle, &child->disk)) {
+		fail(child, "%s", pc_oracle_text(child->oracle));
+		return;
+	}
+	if (!open_cache(child) || !read_all(child, run->seen))
+		return;
+	if (!pc_oracle_recover(child->oracle, run->seen)) {
+		fail(child, "%s", pc_oracle_text(child->oracle));
+		return;
+	}
+	pc_oracle_flushed(child->oracle, true); /* what an open shows is an epoch of its own */
+	crash_between(child);
+	if (!run->stop && (child->exploring || pc_rng_chance(&child->rng, 35)))
+		work_on(child);
+}
+
+/* Puts the child into the state of child->image and child->backing_image; killed: with the stores of that snapshot in the processor's caches. */
+static void load_state(struct world *child, uint64_t key, const struct snap *killed)
+{
+	const struct run *run = child->run;
 	const struct world *above = &run->worlds[child->depth - 1];
+	const struct pc_crash_settings *settings = run->settings;
+
+	pc_sim_reset(child->sim, child->image);
+	for (uint32_t i = 0; killed != NULL && i < killed->store_nr; i++)
+		pc_sim_store_orphan(child->sim, killed->stores[i]);
+	mem_backing_load(child->mb, child->backing_image);
+	if (!pc_oracle_copy(child->oracle, above->oracle))
+		abort();
+	pc_oracle_disk_load(child->oracle, &child->disk, child->backing_image);
+	child->disk.pending_nr = 0;
+	child->nonce.state = pc_rng_mix(key + 1);
+	child->rng.state = pc_rng_mix(key + 2);
+	child->memory = above->memory;
+	child->no_faults = run->formatting;
+	child->snap_nr = 0;
+	child->exploring = child->depth < settings->depth && (settings->thorough || pc_rng_chance(&child->rng, killed != NULL ? 60 : 22));
+	child->point_pct = settings->thorough ? 100 : 35;
+	child->image_nr = settings->thorough ? 16 : 4;
+	child->snap_max = settings->thorough ? SNAP_NR_MAX : 5;
+	pc_sim_crash_at(child->sim, 0, at_fence, child);
+	snprintf(child->what, sizeof(child->what), "open after the power cut");
+}
+
+/* child->image and child->backing_image are set; the world above says what is accepted. */
+static void recover_state(struct world *child, uint64_t key, const struct snap *killed)
+{
+	struct run *run = child->run;
 	const struct pc_crash_settings *settings = run->settings;
 
 	run->result->states++;
 	run->result->depth = PC_MAX(run->result->depth, child->depth);
 	if (settings->trace)
 		fprintf(stderr, "%*spower cut %u: %s\n", (int)child->depth * 4 - 2, "", child->depth, child->state);
-
-	pc_sim_reset(child->sim, child->image);
-	mem_backing_load(child->mb, child->backing_image);
-	if (!pc_oracle_copy(child->oracle, above->oracle))
-		abort();
-	pc_oracle_disk_load(child->oracle, &child->disk, child->backing_image);
-	child->nonce.state = pc_rng_mix(key + 1);
-	child->rng.state = pc_rng_mix(key + 2);
-	child->memory = above->memory;
-	child->snap_nr = 0;
-	child->exploring = child->depth < settings->depth && (settings->thorough || pc_rng_chance(&child->rng, 22));
-	child->point_pct = settings->thorough ? 100 : 35;
-	child->image_nr = settings->thorough ? 16 : 4;
-	child->snap_max = settings->thorough ? SNAP_NR_MAX : 5;
-	pc_sim_crash_at(child->sim, 0, at_fence, child);
-
-	snprintf(child->what, sizeof(child->what), "open after the power cut");
-	if (!pc_oracle_check_backing(child->oracle, &child->disk))
-		fail(child, "%s", pc_oracle_text(child->oracle));
-	else if (open_cache(child) && read_all(child, run->seen)) {
-		if (!pc_oracle_recover(child->oracle, run->seen))
-			fail(child, "%s", pc_oracle_text(child->oracle));
-		else
-			pc_oracle_flushed(child->oracle, true); /* what an open shows is an epoch of its own */
-		if (!run->stop && (child->exploring || pc_rng_chance(&child->rng, 35)))
-			work_on(child);
-	}
+	load_state(child, key, killed);
+	if (run->formatting)
+		check_half_formatted(child);
+	else
+		check_recovered(child);
 	if (child->cache != NULL)
 		pc_cache_abandon(child->cache);
 	child->cache = NULL;
@@ -830,7 +981,8 @@ static bool world_init(struct run *run, uint32_t depth)
 							 .order_batch = shape->order_batch};
 	const struct mem_backing_options backing_options = {.size_bytes = (uint64_t)shape->backing_blk * shape->block_bytes,
 							    .block_bytes = shape->block_bytes,
-							    .write_through = shape->write_through};
+							    .write_through = shape->write_through,
+							    .failed_flush_drops = true};
 
 	w->run = run;
 	w->depth = depth;
@@ -846,7 +998,29 @@ static bool world_init(struct run *run, uint32_t depth)
 	mem_backing_observe(w->mb, at_backing, w);
 	w->image = must(malloc(shape->media_bytes));
 	w->backing_image = must(malloc(backing_options.size_bytes));
-	return pc_sim_new(shape->media_bytes, shape->page ? PC_GRAN_PAGE : PC_GRAN_CACHE_LINE, 0, &w->sim) == 0;
+	if (pc_sim_new(shape->media_bytes, shape->page ? PC_GRAN_PAGE : PC_GRAN_CACHE_LINE, 0, &w->sim) != 0)
+		return false;
+	pc_sim_skip_site(w->sim, run->settings->skip_site);
+	return true;
+}
+
+/* Adds the places that called flush, fence or sync to the result. */
+static void collect_sites(const struct world *w, struct pc_crash_result *result)
+{
+	static const char *const ops[] = {[PC_SIM_OP_FLUSH] = "flush", [PC_SIM_OP_FENCE] = "fence", [PC_SIM_OP_SYNC] = "sync"};
+
+	for (size_t i = 0; i < pc_sim_site_nr(w->sim); i++) {
+		const struct pc_sim_site site = pc_sim_site(w->sim, i);
+		uint32_t at = 0;
+
+		while (at < result->site_nr && result->sites[at].address != site.address)
+			at++;
+		if (at == PC_CRASH_SITE_NR_MAX)
+			continue;
+		if (at == result->site_nr)
+			result->sites[result->site_nr++] = (struct pc_crash_site){.address = site.address, .op = ops[site.op]};
+		result->sites[at].calls += site.calls;
+	}
 }
 
 static void world_fini(struct world *w)
@@ -891,26 +1065,80 @@ static void config_init(struct run *run)
 	set_option(run, PCACHE_OPT_WRITEBACK_DELAY_MS, 0); /* no clock */
 }
 
+static bool do_format(struct world *w)
+{
+	struct pcache_backing *backing = must(mem_backing_attach(w->mb));
+	int rc;
+
+	call_begin(w);
+	rc = pc_cache_format_media(pc_sim_media(w->sim), w->run->config, &w->tweaks, backing);
+	call_end(w);
+	pcache_backing_free(backing);
+	if (rc != 0)
+		fail(w, "format gives %d: %s", rc, error_text(rc));
+	return rc == 0 && !w->run->stop;
+}
+
+/* Leaves an older cache with dirty data on the media. It never reaches the backing. */
+static bool make_old_cache(struct world *w)
+{
+	struct pc_rng rng = {pc_rng_mix(w->run->settings->seed + 11)};
+	struct pc_oracle *oracle = w->oracle;
+
+	snprintf(w->what, sizeof(w->what), "older cache");
+	if (!do_format(w) || !open_cache(w))
+		return false;
+	w->oracle = must(pc_oracle_clone(oracle));
+	for (uint32_t i = 0; i < 10 && !w->run->stop; i++) {
+		struct pc_gen_op op;
+
+		pc_gen_op(&rng, &w->run->shape, &w->memory, &op);
+		if (op.kind <= PC_GEN_ZEROES)
+			do_op(w, &op);
+	}
+	if (!w->run->stop)
+		do_flush(w);
+	pc_cache_abandon(w->cache);
+	w->cache = NULL;
+	pc_sim_reopen(w->sim);
+	w->run->old_oracle = w->oracle;
+	w->oracle = oracle;
+	while (pc_oracle_next_version(oracle) < 1000)
+		; /* the old versions are never given again */
+	/* Writes of a full cache may have run write-back: what counts now is a fresh backing. */
+	mem_backing_load(w->mb, w->backing_image);
+	pc_oracle_disk_load(w->oracle, &w->disk, w->backing_image);
+	w->disk.pending_nr = 0;
+	return !w->run->stop;
+}
+
 /* Formats world 0 and opens it. */
 static bool first_open(struct run *run)
 {
 	struct world *w = &run->worlds[0];
-	struct pcache_backing *backing;
-	int rc;
 
 	pc_oracle_fill(w->oracle, w->backing_image, 0, run->shape.backing_blk, 1);
 	mem_backing_load(w->mb, w->backing_image);
 	pc_oracle_disk_load(w->oracle, &w->disk, w->backing_image);
-	snprintf(w->what, sizeof(w->what), "format");
-	backing = must(mem_backing_attach(w->mb));
-	rc = pc_cache_format_media(pc_sim_media(w->sim), run->config, &w->tweaks, backing);
-	pcache_backing_free(backing);
-	if (rc != 0) {
-		fail(w, "format gives %d: %s", rc, error_text(rc));
+	w->no_faults = true;
+	if (run->shape.old_cache && !make_old_cache(w))
 		return false;
-	}
+	snprintf(w->what, sizeof(w->what), "format");
+	w->rng.state = pc_rng_mix(run->settings->seed + 13);
+	w->exploring = run->settings->seed % 4 == 0;
+	w->point_pct = 100;
+	w->image_nr = 10;
+	w->snap_max = SNAP_NR_MAX;
+	run->formatting = true;
+	if (!do_format(w))
+		return false;
+	run->formatting = false;
 	snprintf(w->what, sizeof(w->what), "first open");
-	return open_cache(w) && check_all_live(w);
+	if (!open_cache(w))
+		return false;
+	w->no_faults = false;
+	w->exploring = false;
+	return check_all_live(w);
 }
 
 static void run_ops(struct run *run)
@@ -945,6 +1173,7 @@ static void run_ops(struct run *run)
 		return;
 	snprintf(w->what, sizeof(w->what), "at the end");
 	w->exploring = false;
+	w->no_faults = true;
 	if (check_all_live(w))
 		do_drain(w);
 	if (!run->stop)
@@ -976,8 +1205,11 @@ void pc_crash_run(const struct pc_crash_settings *settings, struct pc_crash_resu
 	if (first_open(run))
 		run_ops(run);
 	current_run = NULL;
-	for (uint32_t depth = 0; depth <= settings->depth; depth++)
+	for (uint32_t depth = 0; depth <= settings->depth; depth++) {
+		collect_sites(&run->worlds[depth], out_result);
 		world_fini(&run->worlds[depth]);
+	}
+	pc_oracle_free(run->old_oracle);
 	pcache_config_free(run->config);
 	free(run->states.slots);
 	free(run->images.slots);

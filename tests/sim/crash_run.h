@@ -19,6 +19,14 @@ struct pc_crash_settings {
 	const bool *skip; /* PC_CRASH_OP_NR_MAX flags: operations that are left out; NULL: none */
 	bool thorough; /* every crash point, many more images */
 	bool trace; /* print every operation and crash state on stderr */
+	const void *skip_site; /* this call of flush, fence or sync does nothing; NULL: none */
+};
+
+#define PC_CRASH_SITE_NR_MAX 128u
+struct pc_crash_site { /* a place in the library that calls flush, fence or sync */
+	const void *address;
+	const char *op;
+	uint64_t calls;
 };
 
 struct pc_crash_result {
@@ -28,6 +36,8 @@ struct pc_crash_result {
 	uint32_t op_nr; /* operations of the seed */
 	uint32_t failed_op; /* operation (of the first cache) during or after which it happened */
 	bool failed;
+	uint32_t site_nr;
+	struct pc_crash_site sites[PC_CRASH_SITE_NR_MAX];
 	char text[4096]; /* what was wrong, and where */
 };
 

@@ -41,6 +41,8 @@ struct pc_gen_shape {
 	bool read_cache;
 	bool full_error;
 	bool write_through; /* of the backing */
+	bool faults; /* calls of the backing fail now and then */
+	bool old_cache; /* format finds an older cache with dirty data */
 	uint32_t warm_nr; /* operations before the first crash point */
 	uint32_t op_nr; /* all */
 	uint32_t mix; /* which weights the operations have */

@@ -32,7 +32,11 @@ struct options {
 	bool trace;
 	bool no_shrink;
 	bool plan;
+	bool sites;
+	uint64_t skip_site; /* offset in this program; 0: none */
 };
+
+extern const char __executable_start[]; /* from the linker */
 
 static const char *const plant_names[] = {
 	[PC_PLANT_NONE] = "none",
@@ -48,7 +52,7 @@ static void usage(void)
 {
 	fprintf(stderr,
 		"usage: pcache-crash-sim [--seconds N] [--seed S] [--seeds N] [--states N] [--depth N] [--plant NAME] [--json] [--thorough] [--trace] [--no-shrink] "
-		"[--plan]\n"
+		"[--plan] [--sites] [--skip-site OFFSET]\n"
 		"  --seconds N   stop after the seed during which N seconds have passed (60, unless --seeds or --states is given)\n"
 		"  --seed S      first seed (1); the next ones follow\n"
 		"  --seeds N     stop after N seeds\n"
@@ -63,7 +67,9 @@ static void usage(void)
 			"  --thorough    every crash point and many images of each\n"
 			"  --trace       print every operation and every crash state\n"
 			"  --no-shrink   print a violation as it was found\n"
-			"  --plan        print the operations of the first seed and stop\n");
+			"  --plan        print the operations of the first seed and stop\n"
+			"  --sites       print the places that called flush, fence or sync: offset in this program (for addr2line), operation, calls\n"
+			"  --skip-site OFFSET  the call at this place does nothing\n");
 }
 
 static uint64_t to_number(const char *text)
@@ -109,6 +115,11 @@ static struct options parse(int argc, char **argv)
 			options.no_shrink = true;
 		} else if (strcmp(argv[i], "--plan") == 0) {
 			options.plan = true;
+		} else if (strcmp(argv[i], "--sites") == 0) {
+			options.sites = true;
+		} else if (i + 1 < argc && strcmp(argv[i], "--skip-site") == 0) {
+			options.skip_site = to_number(value);
+			i++;
 		} else if (i + 1 < argc && strcmp(argv[i], "--seconds") == 0) {
 			options.seconds = to_number(value);
 			i++;
@@ -162,6 +173,29 @@ static void catch_signals(void)
 	sigaction(SIGBUS, &action, NULL);
 	sigaction(SIGFPE, &action, NULL);
 	sigaction(SIGALRM, &action, NULL);
+}
+
+/* Adds the sites of one seed to those of all. */
+static void add_sites(struct pc_crash_result *all, const struct pc_crash_result *one)
+{
+	for (uint32_t i = 0; i < one->site_nr; i++) {
+		uint32_t at = 0;
+
+		while (at < all->site_nr && all->sites[at].address != one->sites[i].address)
+			at++;
+		if (at == PC_CRASH_SITE_NR_MAX)
+			continue;
+		if (at == all->site_nr)
+			all->sites[all->site_nr++] = (struct pc_crash_site){.address = one->sites[i].address, .op = one->sites[i].op};
+		all->sites[at].calls += one->sites[i].calls;
+	}
+}
+
+static void print_sites(const struct pc_crash_result *all)
+{
+	for (uint32_t i = 0; i < all->site_nr; i++)
+		printf("0x%" PRIxPTR " %s %" PRIu64 "\n", (uintptr_t)all->sites[i].address - (uintptr_t)__executable_start, all->sites[i].op,
+		       all->sites[i].calls);
 }
 
 /* Leaves out operations, in ever smaller groups, as long as the seed still fails. */
@@ -223,6 +257,7 @@ int main(int argc, char **argv)
 	const uint64_t start_ns = pc_monotonic_ns();
 	struct pc_crash_settings settings = {.depth = options.depth, .thorough = options.thorough, .trace = options.trace};
 	static struct pc_crash_result result;
+	static struct pc_crash_result all;
 	uint64_t states = 0;
 	uint64_t distinct = 0;
 	uint32_t depth = 0;
@@ -230,6 +265,8 @@ int main(int argc, char **argv)
 	bool failed = false;
 
 	settings.seed = options.seed;
+	if (options.skip_site != 0)
+		settings.skip_site = __executable_start + options.skip_site;
 	if (options.plan) {
 		pc_crash_print_plan(&settings);
 		return 0;
@@ -242,6 +279,7 @@ int main(int argc, char **argv)
 		alarm(HANG_S);
 		pc_crash_run(&settings, &result);
 		alarm(0);
+		add_sites(&all, &result);
 		states += result.states;
 		distinct += result.distinct;
 		depth = PC_MAX(depth, result.depth);
@@ -255,6 +293,8 @@ int main(int argc, char **argv)
 	if (failed)
 		report(&options, &settings, &result);
 	alarm(0);
+	if (options.sites)
+		print_sites(&all);
 	if (options.json)
 		printf("{\"states\": %" PRIu64 ", \"distinct\": %" PRIu64 ", \"states_per_minute\": %.0f, \"depth\": %u, \"violations\": %d, \"seed\": %" PRIu64
 		       "}\n",

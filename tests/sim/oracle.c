@@ -581,9 +581,31 @@ bool pc_oracle_disk_write(struct pc_oracle *oracle, struct pc_oracle_disk *disk,
 
 void pc_oracle_disk_flush(struct pc_oracle_disk *disk)
 {
+	uint32_t kept_nr = 0;
+
+	for (uint32_t i = 0; i < disk->pending_nr; i++) {
+		const uint32_t blk = disk->pending[i].blk;
+
+		if (disk->pending[i].forgotten)
+			continue;
+		disk->durable[blk] = disk->pending[i].seen;
+		/* What was forgotten of this block before can no longer come over it. */
+		for (uint32_t j = 0; j < i; j++) {
+			if (disk->pending[j].blk == blk)
+				disk->pending[j].forgotten = false;
+		}
+	}
+	for (uint32_t i = 0; i < disk->pending_nr; i++) {
+		if (disk->pending[i].forgotten)
+			disk->pending[kept_nr++] = disk->pending[i];
+	}
+	disk->pending_nr = kept_nr;
+}
+
+void pc_oracle_disk_flush_failed(struct pc_oracle_disk *disk)
+{
 	for (uint32_t i = 0; i < disk->pending_nr; i++)
-		disk->durable[disk->pending[i].blk] = disk->pending[i].seen;
-	disk->pending_nr = 0;
+		disk->pending[i].forgotten = true;
 }
 
 struct span { /* epochs e for which a version on the backing is right */
@@ -683,10 +705,10 @@ bool pc_oracle_check_backing(struct pc_oracle *oracle, const struct pc_oracle_di
 bool pc_oracle_drained(struct pc_oracle *oracle, const struct pc_oracle_disk *disk)
 {
 	for (uint32_t i = 0; i < disk->pending_nr; i++) {
-		const struct entry *entry = &oracle->entries[oracle->newest[disk->pending[i].blk]];
+		const struct pc_oracle_disk_write *write = &disk->pending[i];
 
-		if (!matches(entry, &disk->durable[disk->pending[i].blk])) {
-			blame_block(oracle, "drained, but not flushed on the backing", disk->pending[i].blk, &disk->durable[disk->pending[i].blk], NULL);
+		if (!matches(&oracle->entries[oracle->newest[write->blk]], &write->seen)) {
+			blame_block(oracle, "drained, but a power cut may still undo it on the backing", write->blk, &write->seen, NULL);
 			return false;
 		}
 	}

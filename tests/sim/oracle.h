@@ -84,6 +84,7 @@ bool pc_oracle_recover(struct pc_oracle *oracle, const uint8_t *image);
 struct pc_oracle_disk_write {
 	uint32_t blk;
 	struct pc_seen seen;
+	bool forgotten; /* a flush failed: no later one makes it durable, but a power cut may keep it */
 };
 struct pc_oracle_disk {
 	struct pc_seen durable[PC_ORACLE_BLOCK_NR_MAX];
@@ -97,6 +98,7 @@ void pc_oracle_disk_load(const struct pc_oracle *oracle, struct pc_oracle_disk *
 /* One write of len_blk blocks; buf NULL: zeroes. False: no memory, or a block is torn or misplaced. */
 bool pc_oracle_disk_write(struct pc_oracle *oracle, struct pc_oracle_disk *disk, uint32_t blk, uint32_t len_blk, const uint8_t *buf);
 void pc_oracle_disk_flush(struct pc_oracle_disk *disk);
+void pc_oracle_disk_flush_failed(struct pc_oracle_disk *disk);
 
 /* G7 for all subsets of the pending writes at once. In ordering batch: only versions that exist, none from before the last drain. */
 bool pc_oracle_check_backing(struct pc_oracle *oracle, const struct pc_oracle_disk *disk);

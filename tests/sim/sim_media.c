@@ -26,11 +26,12 @@
 
 #include "pcache/errors.h"
 
-#define THREADS_MAX 64u
+#define THREADS_MAX 63u /* the last bit is DEAD_THREAD */
 #define POISON_MAX 16u
 #define SITES_MAX 512u
 #define SUBSET_LIMIT 20u
 #define ALL_THREADS UINT64_MAX
+#define DEAD_THREAD (UINT64_C(1) << 63)
 #define WORDS_PER_LINE (PC_CACHE_LINE_BYTES / 8u)
 
 /* A store that is not durable yet. threads: bit of each thread whose fence makes it durable; 0: never (its sync failed). */
@@ -509,6 +510,13 @@ struct pc_sim *pc_sim_of(struct pc_media *media)
 bool pc_sim_closed(const struct pc_sim *sim)
 {
 	return sim->closed;
+}
+
+void pc_sim_store_orphan(struct pc_sim *sim, struct pc_sim_store store)
+{
+	sim->lines_valid = false;
+	sim->view[store.word] = store.value;
+	record_word(sim, store.word, DEAD_THREAD);
 }
 
 void pc_sim_reopen(struct pc_sim *sim)

@@ -26,6 +26,11 @@
 
 struct pc_sim;
 
+struct pc_sim_store {
+	uint64_t word; /* byte offset / 8 */
+	uint64_t value;
+};
+
 #define PC_SIM_THREADED 1u /* several threads use the media: operations take a lock */
 
 /*
@@ -44,6 +49,11 @@ struct pc_media *pc_sim_media(struct pc_sim *sim);
 /* The simulator of a media made here. */
 struct pc_sim *pc_sim_of(struct pc_media *media);
 bool pc_sim_closed(const struct pc_sim *sim); /* the library closed the media since new or reset */
+/*
+ * A store of a process that has died since: the view has it, but no living thread's fence alone makes it durable, only a flush of its line with a fence, or a sync. So
+ * an image with such stores is a process killed, and not a power cut.
+ */
+void pc_sim_store_orphan(struct pc_sim *sim, struct pc_sim_store store);
 /* A closed media may be opened again as it is: what is pending stays pending (a close is no power cut). */
 void pc_sim_reopen(struct pc_sim *sim);
 
@@ -51,11 +61,6 @@ void pc_sim_reopen(struct pc_sim *sim);
 
 const uint8_t *pc_sim_view(const struct pc_sim *sim);
 const uint8_t *pc_sim_durable(const struct pc_sim *sim);
-
-struct pc_sim_store {
-	uint64_t word; /* byte offset / 8 */
-	uint64_t value;
-};
 
 /* Stores that are pending, oldest first. Valid until the next operation. */
 size_t pc_sim_pending_nr(const struct pc_sim *sim);
