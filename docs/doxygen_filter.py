@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-3-Clause
 """
 Shows Doxygen what the tables of the public headers make: PCACHE_x_TABLE(PCACHE_x_ENUM) in an enum becomes one documented value per
-row. Lines keep their numbers.
+row. Lines keep their numbers. Of README.md it shows links to files of the source tree, which are no part of the reference, as paths.
 """
 import re
 import sys
@@ -10,6 +10,8 @@ import sys
 with open(sys.argv[1], encoding="utf-8") as f:
     source = f.read()
 
+if sys.argv[1].endswith(".md"):
+    source = re.sub(r"\[[^]]*\]\((?!https?:)([^)]+)\)", r"`\1`", source)
 joined = source.replace("\\\n", " ")
 for table, rows in re.findall(r"#define (PCACHE_\w+_TABLE)\(X\)([^\n]*)", joined):
     values = []
