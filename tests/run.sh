@@ -6,7 +6,6 @@
 #
 #   PCACHE_JOBS=N    processors to use (default: all)
 #   PCACHE_BUILDS=   some of "debug clang asan tsan release" (default: all)
-#   PCACHE_MEDIA_DIR directory for cache files of the system tests (default: where mktemp puts them)
 set -u
 cd "$(dirname "$0")/.." || exit 1
 . tests/need.sh

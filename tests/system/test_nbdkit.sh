@@ -45,7 +45,7 @@ refused "not a pcache cache" cache="$DISK_DIR/other" backing="$BACKING" cache-si
 cksum <"$DISK_DIR/other" | cmp -s - "$DISK_DIR/before" || fail "a file that is no cache was changed"
 
 serve cache="$CACHE" backing="$BACKING" cache-size=16M block=4096 gc-percent=50
-nbdinfo "$URI" >"$DISK_DIR/info" || fail "nbdinfo"
+nbdinfo --no-content "$URI" >"$DISK_DIR/info" || fail "nbdinfo"
 for line in "export-size: 67108864" "can_fua: true" "can_multi_conn: true" "can_trim: true" "can_zero: true" "can_flush: true" \
 	"is_read_only: false" "block_size_minimum: 4096" "block_size_preferred: 4096"; do
 	grep -q "$line" "$DISK_DIR/info" || { cat "$DISK_DIR/info" >&2; fail "does not advertise $line"; }
@@ -99,6 +99,13 @@ rm -f "$SOCKET" "$DISK_DIR/server.pid"
 (cd "$DISK_DIR" && LD_PRELOAD=$(server_preload) ASAN_OPTIONS="${ASAN_OPTIONS:-}:detect_leaks=0" \
 	nbdkit -U "$SOCKET" -P "$DISK_DIR/server.pid" "$PLUGIN" cache="$CACHE" backing=backing 2>>"$DISK_DIR/server.log") ||
 	{ cat "$DISK_DIR/server.log" >&2; fail "does not start in the background"; }
+# The one in the background writes its number, perhaps after the one that was started has ended.
+tries=0
+until [ -s "$DISK_DIR/server.pid" ]; do
+	tries=$((tries + 1))
+	[ $tries -lt 600 ] || fail "no number of the server in the background"
+	sleep 0.05
+done
 SERVER=$(cat "$DISK_DIR/server.pid")
 client "
 h.pwrite(b'e' * 4096, 12288)
