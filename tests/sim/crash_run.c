@@ -22,6 +22,7 @@
 
 #include "api/internal.h"
 #include "backing/mem_backing.h"
+#include "base/crc.h"
 #include "format/format.h"
 #include "pcache/pcache.h"
 #include "sim/generator.h"
@@ -62,7 +63,7 @@ struct world {
 	struct snap snaps[SNAP_NR_MAX];
 	uint32_t snap_nr;
 	uint32_t snap_max; /* for one API call */
-	char state[224]; /* which crash image this world began with */
+	char state[512]; /* which crash image this world began with */
 	char what[160]; /* what it is doing */
 	uint8_t *image; /* crash image that it begins with */
 	uint8_t *backing_image;
@@ -263,7 +264,7 @@ static int at_backing(void *user, enum mem_backing_op op, uint64_t off, uint64_t
 
 static uint64_t word_hash(uint64_t word, uint64_t value)
 {
-	return value == 0 ? 0 : pc_rng_mix(pc_rng_mix(value) + word * UINT64_C(0xd6e8feb86659fd93));
+	return value == 0 ? 0 : pc_rng_mix(value ^ (word + 1) * UINT64_C(0xd6e8feb86659fd93));
 }
 
 static uint64_t image_hash(const uint8_t *image, uint64_t len_bytes)
@@ -277,6 +278,13 @@ static uint64_t image_hash(const uint8_t *image, uint64_t len_bytes)
 		hash ^= word_hash(word, value);
 	}
 	return hash;
+}
+
+static uint64_t bytes_hash(const uint8_t *bytes, size_t len_bytes)
+{
+	const size_t half = len_bytes / 2;
+
+	return (uint64_t)pc_crc32c(0, bytes, half) << 32 | pc_crc32c(0, bytes + half, len_bytes - half);
 }
 
 /* Number of different lines of pending stores; line_of[i] numbers them in order of first appearance. */
@@ -453,7 +461,7 @@ static void explore_image(struct world *w, const struct snap *snap, uint64_t bas
 	cut.bias = 1 + pc_rng_below(&w->rng, 7);
 	cut.seed = pc_rng_next(&w->rng);
 	mem_backing_crash_image(snap->mb, keep_disk_write, &cut, child->backing_image);
-	hash = pc_rng_mix(hash ^ pc_rng_mix(image_hash(child->backing_image, mem_backing_size(snap->mb))));
+	hash = pc_rng_mix(hash ^ bytes_hash(child->backing_image, mem_backing_size(snap->mb)));
 	snprintf(child->state, sizeof(child->state), "%s, media %s%s; disk %s (%u pending)", snap->what, how, damage,
 		 cut.policy == 0 ? "durable only" : cut.policy == 1 ? "all" : "random", mem_backing_pending_nr(snap->mb));
 	if (set_add(&run->images, hash))

@@ -7,6 +7,7 @@
  * is linked in has the planted defects of base/plant.h, which --plant switches on.
  */
 #include <errno.h>
+#include <malloc.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
@@ -264,6 +265,9 @@ int main(int argc, char **argv)
 	uint64_t elapsed_ns;
 	bool failed = false;
 
+	/* Caches come and go thousands of times a second: keep their memory. */
+	(void)mallopt(M_MMAP_THRESHOLD, 32 << 20);
+	(void)mallopt(M_TRIM_THRESHOLD, 1 << 30);
 	settings.seed = options.seed;
 	if (options.skip_site != 0)
 		settings.skip_site = __executable_start + options.skip_site;
