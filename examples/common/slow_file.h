@@ -134,7 +134,7 @@ static inline void slow_file_free(void *user)
 /* Opens a file or block device as a backing of at most rate_bytes per second (0: no limit). 0 or a negative error. */
 static inline int slow_file_new(const char *path, uint64_t rate_bytes, struct pcache_backing **out_backing)
 {
-	struct pcache_backing_ops ops = {0};
+	struct pcache_backing_ops ops = { 0 };
 	struct slow_file *f = (struct slow_file *)calloc(1, sizeof(*f));
 	off_t end;
 	int err;

@@ -74,11 +74,13 @@ static int reply(const char *what, int err, uint64_t off, uint64_t len)
 	if (err == 0)
 		return 0;
 	if (err == PCACHE_E_UNALIGNED)
-		nbdkit_error("%s of %llu bytes at %llu is no multiple of the cache block; use a client that honours the block size "
-			     "%u, or add --filter=blocksize minblock=%u",
-			     what, (unsigned long long)len, (unsigned long long)off, pcache_block_bytes(cache), pcache_block_bytes(cache));
+		nbdkit_error("%s of %llu bytes at %llu is no multiple of the cache block; use a client that honours "
+			     "the block size %u, or add --filter=blocksize minblock=%u",
+			     what, (unsigned long long)len, (unsigned long long)off, pcache_block_bytes(cache),
+			     pcache_block_bytes(cache));
 	else
-		nbdkit_error("%s of %llu bytes at %llu: %s", what, (unsigned long long)len, (unsigned long long)off, pcache_strerror(err));
+		nbdkit_error("%s of %llu bytes at %llu: %s", what, (unsigned long long)len, (unsigned long long)off,
+			     pcache_strerror(err));
 	nbdkit_set_error(errno_of(err));
 	return -1;
 }
@@ -121,7 +123,7 @@ static int config_option(const char *key, const char *value)
 	static const struct {
 		const char *key;
 		const char *name;
-	} aliases[] = {{"cache-size", "cache_bytes"}, {"block", "block_bytes"}, {"stats", "stats_page"}};
+	} aliases[] = { { "cache-size", "cache_bytes" }, { "block", "block_bytes" }, { "stats", "stats_page" } };
 	char name[64];
 	size_t i;
 	int err;
@@ -221,7 +223,7 @@ static int backing_open(struct pcache_backing **out_backing)
 /* What was asked for must be what the existing cache has: silence would let a test or a user measure something else. */
 static int check_existing(void)
 {
-	struct pcache_info info = {.struct_bytes = sizeof(info)};
+	struct pcache_info info = { .struct_bytes = sizeof(info) };
 	uint64_t value = 0;
 	int err = pcache_probe(cache_path, &info);
 
@@ -233,7 +235,8 @@ static int check_existing(void)
 	}
 	pcache_config_get(config, PCACHE_OPT_BLOCK_BYTES, &value);
 	if (block_given && value != info.block_bytes) {
-		nbdkit_error("%s has block=%u; leave the parameter away or format the cache again", cache_path, info.block_bytes);
+		nbdkit_error("%s has block=%u; leave the parameter away or format the cache again", cache_path,
+			     info.block_bytes);
 		return -1;
 	}
 	pcache_config_get(config, PCACHE_OPT_DATA_CRC, &value);
@@ -303,7 +306,8 @@ static void pcache_cleanup(void)
 	if (!no_drain) {
 		err = pcache_drain(cache, drain_progress, NULL);
 		if (err != 0 && err != PCACHE_E_READ_ONLY)
-			nbdkit_error("%s: drain failed, dirty data stays in the cache: %s", cache_path, pcache_strerror(err));
+			nbdkit_error("%s: drain failed, dirty data stays in the cache: %s", cache_path,
+				     pcache_strerror(err));
 	}
 	err = pcache_close(cache);
 	cache = NULL;
@@ -325,7 +329,7 @@ static int64_t pcache_get_size(void *handle)
 
 static int pcache_can_write(void *handle)
 {
-	struct pcache_info info = {.struct_bytes = sizeof(info)};
+	struct pcache_info info = { .struct_bytes = sizeof(info) };
 
 	(void)handle;
 	return pcache_info_get(cache, &info) == 0 && (info.state_flags & PCACHE_STATE_READ_ONLY) == 0;

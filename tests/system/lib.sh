@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
+# shellcheck shell=sh disable=SC2034
 # Shared by the system tests (POSIX sh, sourced): a scratch folder, an NBD server with the plugin, and clean ends.
 #
 # From the environment: PCACHE_BIN_DIR (programs; default build/release/bin), PCACHE_SANITIZE. Persistent memory is stood in for by

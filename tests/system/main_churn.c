@@ -38,17 +38,17 @@ static uint64_t seed;
 static uint64_t block_bytes; /* of the cache, from the config */
 
 static const struct option options[] = {
-	{"cache", &cache_path, NULL, "cache file"},
-	{"backing", &backing_path, NULL, "backing file"},
-	{"oracle", &oracle_path, NULL, "file with the version of each block"},
-	{"cache-size", NULL, &cache_bytes, "0: the smallest that format accepts"},
-	{"backing-size", NULL, &backing_bytes, ""},
-	{"write-bytes", NULL, &write_bytes, "bytes to write in all"},
-	{"rate", NULL, &rate_bytes, "bytes per second of the backing; 0: no limit"},
-	{"threads", NULL, &thread_nr, ""},
-	{"stall-s", NULL, &stall_s, "seconds without progress that count as a deadlock"},
-	{"seed", NULL, &seed, "0: random"},
-	{NULL, NULL, NULL, NULL},
+	{ "cache", &cache_path, NULL, "cache file" },
+	{ "backing", &backing_path, NULL, "backing file" },
+	{ "oracle", &oracle_path, NULL, "file with the version of each block" },
+	{ "cache-size", NULL, &cache_bytes, "0: the smallest that format accepts" },
+	{ "backing-size", NULL, &backing_bytes, "" },
+	{ "write-bytes", NULL, &write_bytes, "bytes to write in all" },
+	{ "rate", NULL, &rate_bytes, "bytes per second of the backing; 0: no limit" },
+	{ "threads", NULL, &thread_nr, "" },
+	{ "stall-s", NULL, &stall_s, "seconds without progress that count as a deadlock" },
+	{ "seed", NULL, &seed, "0: random" },
+	{ NULL, NULL, NULL, NULL },
 };
 
 static struct pcache_config *config;
@@ -62,16 +62,16 @@ static atomic_bool done;
 
 static void print_counters(FILE *to)
 {
-	struct pcache_info info = {.struct_bytes = sizeof(info)};
+	struct pcache_info info = { .struct_bytes = sizeof(info) };
 
 	must(pcache_info_get(cache, &info), "info");
 	fprintf(to,
-		"  ops=%" PRIu64 " written=%" PRIu64 "M writeback=%" PRIu64 "M full_waits=%" PRIu64 " evicted=%" PRIu64 " cleaned=%" PRIu64
-		" dirty=%" PRIu64 "K segments=%" PRIu64 " free=%" PRIu64 " log=%" PRIu64 " extents=%" PRIu64 " hit=%" PRIu64 "M miss=%" PRIu64
-		"M flags=%u\n",
-		(uint64_t)op_nr, (uint64_t)written_bytes >> 20, info.writeback_bytes >> 20, info.full_waits, info.evicted_segments,
-		info.cleaned_segments, info.dirty_bytes >> 10, info.segments, info.segments_free, info.segments_log, info.extents,
-		info.hit_bytes >> 20, info.miss_bytes >> 20, info.state_flags);
+		"  ops=%" PRIu64 " written=%" PRIu64 "M writeback=%" PRIu64 "M full_waits=%" PRIu64 " evicted=%" PRIu64
+		" cleaned=%" PRIu64 " dirty=%" PRIu64 "K segments=%" PRIu64 " free=%" PRIu64 " log=%" PRIu64
+		" extents=%" PRIu64 " hit=%" PRIu64 "M miss=%" PRIu64 "M flags=%u\n",
+		(uint64_t)op_nr, (uint64_t)written_bytes >> 20, info.writeback_bytes >> 20, info.full_waits,
+		info.evicted_segments, info.cleaned_segments, info.dirty_bytes >> 10, info.segments, info.segments_free,
+		info.segments_log, info.extents, info.hit_bytes >> 20, info.miss_bytes >> 20, info.state_flags);
 }
 
 static void *watchdog(void *arg)
@@ -87,7 +87,8 @@ static void *watchdog(void *arg)
 		still_s = current == last ? still_s + 1 : 0;
 		last = current;
 		if (still_s >= stall_s) {
-			fprintf(stderr, "FAILED: no request completed for %" PRIu64 " s; seed=%" PRIu64 "\n", stall_s, seed);
+			fprintf(stderr, "FAILED: no request completed for %" PRIu64 " s; seed=%" PRIu64 "\n", stall_s,
+				seed);
 			print_counters(stderr);
 			abort();
 		}
@@ -118,8 +119,9 @@ static void compare(const char *where, const char *buf, uint64_t off, uint64_t l
 		bool whole = block_parse(buf + at, block_bytes, block, &version);
 
 		if (!whole || version != oracle[block])
-			die("%s: block %" PRIu64 " of %" PRIu64 " bytes is %s version %" PRIu64 ", not version %u; seed=%" PRIu64, where, block,
-			    block_bytes, whole ? "the whole" : "a torn", version, oracle[block], seed);
+			die("%s: block %" PRIu64 " of %" PRIu64 " bytes is %s version %" PRIu64
+			    ", not version %u; seed=%" PRIu64,
+			    where, block, block_bytes, whole ? "the whole" : "a torn", version, oracle[block], seed);
 	}
 }
 
@@ -140,7 +142,8 @@ static void do_zero(uint64_t off, uint64_t len, bool discard)
 {
 	uint64_t at;
 
-	must(discard ? pcache_discard(cache, off, len, 0) : pcache_write_zeroes(cache, off, len, 0), discard ? "discard" : "zeroes");
+	must(discard ? pcache_discard(cache, off, len, 0) : pcache_write_zeroes(cache, off, len, 0),
+	     discard ? "discard" : "zeroes");
 	for (at = 0; at < len; at += block_bytes)
 		oracle[(off + at) / block_bytes] = 0;
 }
@@ -159,7 +162,7 @@ static void pick_range(struct rng *r, uint64_t *out_off, uint64_t *out_len)
 
 static void *load(void *arg)
 {
-	struct rng r = {mix64(seed + 1 + (uint64_t)(uintptr_t)arg)};
+	struct rng r = { mix64(seed + 1 + (uint64_t)(uintptr_t)arg) };
 	char *buf = aligned_alloc(4096, REQUEST_MAX_BYTES);
 
 	if (buf == NULL)
@@ -283,8 +286,8 @@ static void run(void)
 			die("no thread");
 	for (i = 0; i < thread_nr; i++)
 		pthread_join(threads[i], NULL);
-	printf("churn: %" PRIu64 " MiB through a cache of %" PRIu64 " KiB in %.1f s, seed=%" PRIu64 "\n", (uint64_t)written_bytes >> 20,
-	       cache_bytes >> 10, (double)(now_ns() - start_ns) / 1e9, seed);
+	printf("churn: %" PRIu64 " MiB through a cache of %" PRIu64 " KiB in %.1f s, seed=%" PRIu64 "\n",
+	       (uint64_t)written_bytes >> 20, cache_bytes >> 10, (double)(now_ns() - start_ns) / 1e9, seed);
 	if (rate_bytes == 0)
 		verify_cache(); /* else it would take minutes; `verify` does it without the limit */
 	print_counters(stdout);

@@ -72,15 +72,15 @@ static uint64_t thread_nr = 4;
 static uint64_t seed;
 
 static const struct option options[] = {
-	{"cache", &cache_path, NULL, "cache file"},
-	{"backing", &backing_path, NULL, "backing file"},
-	{"record", &record_path, NULL, "how far the writer is"},
-	{"cache-size", NULL, &cache_bytes, ""},
-	{"backing-size", NULL, &backing_bytes, ""},
-	{"rate", NULL, &rate_bytes, "bytes per second of the backing; 0: no limit"},
-	{"threads", NULL, &thread_nr, ""},
-	{"seed", NULL, &seed, "0: random"},
-	{NULL, NULL, NULL, NULL},
+	{ "cache", &cache_path, NULL, "cache file" },
+	{ "backing", &backing_path, NULL, "backing file" },
+	{ "record", &record_path, NULL, "how far the writer is" },
+	{ "cache-size", NULL, &cache_bytes, "" },
+	{ "backing-size", NULL, &backing_bytes, "" },
+	{ "rate", NULL, &rate_bytes, "bytes per second of the backing; 0: no limit" },
+	{ "threads", NULL, &thread_nr, "" },
+	{ "seed", NULL, &seed, "0: random" },
+	{ NULL, NULL, NULL, NULL },
 };
 
 static struct pcache_config *config;
@@ -107,7 +107,7 @@ static uint64_t own_stripe(struct rng *r, uint64_t epoch, uint64_t thread)
 
 static void make_op(uint64_t epoch, uint64_t thread, uint32_t idx, struct op *op)
 {
-	struct rng r = {mix64(rec->seed + epoch * 0x10001 + thread) + idx};
+	struct rng r = { mix64(rec->seed + epoch * 0x10001 + thread) + idx };
 	uint64_t kind = rng_below(&r, 64);
 	uint64_t max_blocks = rng_below(&r, 32) == 0 ? STRIPE_BLOCKS : 16;
 	uint64_t stripe[RANGE_MAX];
@@ -122,7 +122,8 @@ static void make_op(uint64_t epoch, uint64_t thread, uint32_t idx, struct op *op
 	op->range_nr = op->kind == OP_WRITE && kind >= 56 && stripe[0] != stripe[1] ? 2 : 1;
 	for (i = 0; i < op->range_nr; i++) {
 		op->range[i].block_nr = 1 + rng_below(&r, max_blocks);
-		op->range[i].block = stripe[i] * STRIPE_BLOCKS + rng_below(&r, STRIPE_BLOCKS - op->range[i].block_nr + 1);
+		op->range[i].block =
+			stripe[i] * STRIPE_BLOCKS + rng_below(&r, STRIPE_BLOCKS - op->range[i].block_nr + 1);
 	}
 }
 
@@ -173,7 +174,7 @@ static void read_somewhere(struct rng *r, char *buf)
 static void *writer(void *arg)
 {
 	uint64_t thread = (uint64_t)(uintptr_t)arg;
-	struct rng r = {mix64(rec->seed + 77 * thread)};
+	struct rng r = { mix64(rec->seed + 77 * thread) };
 	char *buf = aligned_alloc(4096, (size_t)(RANGE_MAX * STRIPE_BLOCKS * rec->block_bytes));
 	uint64_t epoch;
 
@@ -229,7 +230,7 @@ static void open_cache(void)
 
 static void make_all(void)
 {
-	struct pcache_info info = {.struct_bytes = sizeof(info)};
+	struct pcache_info info = { .struct_bytes = sizeof(info) };
 	struct pcache_backing *backing;
 	int fd = open(backing_path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 
@@ -250,12 +251,13 @@ static void make_all(void)
 	rec->block_nr = backing_bytes / info.block_bytes;
 	rec->thread_nr = thread_nr;
 	rec->commit = info.commit;
-	must(pcache_config_get(config, PCACHE_OPT_ORDERING, &rec->ordering), "config"); /* what was asked for, not what the cache says */
+	/* What was asked for, not what the cache says. */
+	must(pcache_config_get(config, PCACHE_OPT_ORDERING, &rec->ordering), "config");
 	rec->atomic_max_bytes = pcache_atomic_write_max(cache);
 	rec->magic = RECORD_MAGIC;
 	printf("freeze: writer of seed=%" PRIu64 " commit=%s ordering=%s crc=%u granularity=%u\n", rec->seed,
-	       info.commit == PCACHE_COMMIT_WRITE ? "write" : "flush", rec->ordering == PCACHE_ORDERING_STRICT ? "strict" : "batch",
-	       info.data_crc, info.granularity);
+	       info.commit == PCACHE_COMMIT_WRITE ? "write" : "flush",
+	       rec->ordering == PCACHE_ORDERING_STRICT ? "strict" : "batch", info.data_crc, info.granularity);
 	fflush(stdout);
 }
 
@@ -293,7 +295,7 @@ typedef void (*event_fn)(const struct event *event);
 static void replay(event_fn fn)
 {
 	uint64_t flushed = atomic_load(&rec->flushed);
-	struct event event = {.ordinal = 0};
+	struct event event = { .ordinal = 0 };
 	bool more = true;
 
 	for (event.epoch = 0; more; event.epoch++) {
@@ -310,13 +312,14 @@ static void replay(event_fn fn)
 
 			more |= issued >> 32 > event.epoch;
 			for (idx = 0; idx < op_nr; idx++) {
-				bool was_acked = acked >> 32 > event.epoch || (acked >> 32 == event.epoch && idx < (uint32_t)acked);
+				bool was_acked = acked >> 32 > event.epoch ||
+						 (acked >> 32 == event.epoch && idx < (uint32_t)acked);
 
 				make_op(event.epoch, thread, idx, &event.op);
 				event.ordinal++;
 				event.durable = event.epoch < flushed ||
-						(was_acked &&
-						 (rec->commit == PCACHE_COMMIT_WRITE || (event.op.flags & PCACHE_DURABLE) != 0));
+						(was_acked && (rec->commit == PCACHE_COMMIT_WRITE ||
+							       (event.op.flags & PCACHE_DURABLE) != 0));
 				fn(&event);
 			}
 		}
@@ -325,7 +328,8 @@ static void replay(event_fn fn)
 
 #define for_each_block(event, block) \
 	for (uint32_t i_ = 0; i_ < (event)->op.range_nr; i_++) \
-		for (uint64_t block = (event)->op.range[i_].block; block < (event)->op.range[i_].block + (event)->op.range[i_].block_nr; block++)
+		for (uint64_t block = (event)->op.range[i_].block; \
+		     block < (event)->op.range[i_].block + (event)->op.range[i_].block_nr; block++)
 
 static uint8_t *allowed; /* the version that the block shows is its newest durable one, or was issued later */
 static uint64_t *seen_ordinal; /* event that the block shows; of zeroes the last one */
@@ -357,7 +361,8 @@ static void judge_atomic(const struct event *event)
 		return;
 	for_each_block(event, block)
 		if (seen_ordinal[block] < event->ordinal && broken_nr++ < 10)
-			fprintf(stderr, "block %" PRIu64 " misses a write of epoch %" PRIu64 " that shows elsewhere\n", block, event->epoch);
+			fprintf(stderr, "block %" PRIu64 " misses a write of epoch %" PRIu64 " that shows elsewhere\n",
+				block, event->epoch);
 }
 
 static void read_all(int fd)
@@ -376,7 +381,8 @@ static void read_all(int fd)
 			must(pcache_read(cache, buf, block * rec->block_bytes, 1u << 20, PCACHE_NOCACHE), "read");
 		for (b = 0; b < step_blocks; b++)
 			if (!block_parse(buf + b * rec->block_bytes, rec->block_bytes, block + b, &seen[block + b]))
-				die("%s: block %" PRIu64 " is torn; seed=%" PRIu64, fd < 0 ? "cache" : "backing alone", block + b, rec->seed);
+				die("%s: block %" PRIu64 " is torn; seed=%" PRIu64, fd < 0 ? "cache" : "backing alone",
+				    block + b, rec->seed);
 	}
 	free(buf);
 }
@@ -393,8 +399,10 @@ static void judge_cache(void)
 	replay(judge_version);
 	for (block = 0; block < rec->block_nr; block++)
 		if (allowed[block] == 0 && broken_nr++ < 10)
-			fprintf(stderr, "block %" PRIu64 " shows version %" PRIx64 ", which is not its newest durable one or later\n", block,
-				seen[block]);
+			fprintf(stderr,
+				"block %" PRIu64 " shows version %" PRIx64
+				", which is not its newest durable one or later\n",
+				block, seen[block]);
 	replay(judge_atomic);
 	if (broken_nr != 0)
 		die("the cache broke %" PRIu64 " promises; seed=%" PRIu64, broken_nr, rec->seed);
@@ -468,8 +476,9 @@ static void judge_backing(void)
 	replay(judge_versioned);
 	for (block = 0; block < rec->block_nr; block++) {
 		if (seen[block] != 0 && seen_ordinal[block] == 0)
-			die("backing alone: block %" PRIu64 " shows version %" PRIx64 ", which was never issued; seed=%" PRIu64, block, seen[block],
-			    rec->seed);
+			die("backing alone: block %" PRIu64 " shows version %" PRIx64
+			    ", which was never issued; seed=%" PRIu64,
+			    block, seen[block], rec->seed);
 		open_from[block] = 0;
 		mask[block] = 0;
 	}
@@ -482,7 +491,8 @@ static void judge_backing(void)
 			common &= mask[block];
 	}
 	if (common == 0)
-		die("backing alone: shows epoch %" PRIu64 ", but not all of those before (%" PRIu64 " is the last it could be); seed=%" PRIu64,
+		die("backing alone: shows epoch %" PRIu64 ", but not all of those before (%" PRIu64
+		    " is the last it could be); seed=%" PRIu64,
 		    e_low, e_high, rec->seed);
 	printf("backing=epoch %" PRIu64 " of %" PRIu64 "\n", e_low, (uint64_t)rec->flushed);
 }
@@ -501,7 +511,8 @@ static void judge_drained(void)
 	close(fd);
 	for (block = 0; block < rec->block_nr; block++)
 		if (seen[block] != shown[block])
-			die("after the drain block %" PRIu64 " of the backing differs; seed=%" PRIu64, block, rec->seed);
+			die("after the drain block %" PRIu64 " of the backing differs; seed=%" PRIu64, block,
+			    rec->seed);
 	free(shown);
 }
 
@@ -518,7 +529,7 @@ static void judge(bool with_cache)
 	if (rec->ordering == PCACHE_ORDERING_STRICT)
 		judge_backing();
 	if (with_cache) {
-		struct pcache_info info = {.struct_bytes = sizeof(info)};
+		struct pcache_info info = { .struct_bytes = sizeof(info) };
 
 		open_cache();
 		must(pcache_info_get(cache, &info), "info");

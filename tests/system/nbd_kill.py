@@ -236,7 +236,7 @@ class Test:
             self.start()
             if cycle:
                 while rng.random() < 0.25:      # kill it while it recovers
-                    time.sleep(rng.random() * 0.15)
+                    time.sleep(rng.random() ** 2 * 0.12)
                     self.kill()
                     self.stats["recovery_kills"] += 1
                     self.start()

@@ -19,10 +19,11 @@ truncate -s 64M "$BACKING"
 refused() {
 	text=$1
 	shift
-	if LD_PRELOAD=$(server_preload) ASAN_OPTIONS="${ASAN_OPTIONS:-}:detect_leaks=0" \
-		timeout 60 nbdkit -f -U - "$PLUGIN" "$@" --run true >"$DISK_DIR/refused.log" 2>&1; then
-		fail "started with: $*"
-	fi
+	LD_PRELOAD=$(server_preload) ASAN_OPTIONS="${ASAN_OPTIONS:-}:detect_leaks=0" \
+		timeout 30 nbdkit -f -U "$DISK_DIR/refused.socket" "$PLUGIN" "$@" >"$DISK_DIR/refused.log" 2>&1
+	status=$?
+	rm -f "$DISK_DIR/refused.socket"
+	[ $status -ne 0 ] && [ $status -ne 124 ] || fail "started with: $*"
 	grep -q -- "$text" "$DISK_DIR/refused.log" || { cat "$DISK_DIR/refused.log" >&2; fail "does not say '$text': $*"; }
 	echo "  refused: $text"
 }
