@@ -1,0 +1,407 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Two copies of each record: damage, age, power cuts between them, other versions, and format over an old cache. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/rig.h"
+
+static uint64_t hash(struct rig *rig)
+{
+	return pc_sim_image_hash(pc_sim_view(rig->sim), pc_sim_media(rig->sim)->len_bytes);
+}
+
+static bool copies_equal(struct rig *rig, uint64_t a_off, uint64_t b_off, size_t len)
+{
+	return memcmp(pc_sim_durable(rig->sim) + a_off, pc_sim_durable(rig->sim) + b_off, len) == 0;
+}
+
+/* The offsets of both copies of every record of a cache. */
+struct record {
+	uint64_t off[2];
+	uint32_t len;
+};
+
+static uint32_t records_of(const struct pc_super *super, struct record *out)
+{
+	uint32_t nr = 0;
+
+	out[nr++] = (struct record){ { pc_geo_super_off(super, 0), pc_geo_super_off(super, 1) }, PC_SUPER_BYTES };
+	out[nr++] = (struct record){ { pc_geo_tail_off(super, 0), pc_geo_tail_off(super, 1) }, 64 };
+	for (uint32_t id = 0; id < super->segment_nr; id++)
+		out[nr++] = (struct record){ { pc_geo_segrec_off(super, 0, id), pc_geo_segrec_off(super, 1, id) }, 64 };
+	return nr;
+}
+
+/* A closed cache with some of everything. */
+static struct pc_super closed_cache(struct rig *rig)
+{
+	struct pc_super super;
+
+	rig_zero(rig);
+	rig->o.segment_nr = 16;
+	rig_up(rig);
+	for (uint32_t i = 0; i < 8; i++)
+		rig_write(rig, i * 2048, 1024, 0);
+	rig_drain(rig);
+	rig_write(rig, 4096, 1024, 0);
+	super = rig->cache->layout.super;
+	rig_close(rig);
+	return super;
+}
+
+/* Each copy of each record in turn is damaged: the open goes on, counts it, and mends it. */
+static void one_bad_copy(void **state)
+{
+	struct record records[18];
+	struct rig rig;
+	struct pc_super super = closed_cache(&rig);
+	uint32_t nr = records_of(&super, records);
+
+	(void)state;
+	assert_int_equal(nr, 18);
+	for (uint32_t i = 0; i < nr; i++) {
+		for (uint32_t copy = 0; copy < 2; copy++) {
+			for (uint32_t way = 0; way < 2; way++) {
+				uint8_t zeroes[PC_SUPER_BYTES] = { 0 };
+
+				if (way)
+					pc_sim_damage(rig.sim, records[i].off[copy], zeroes, records[i].len);
+				else
+					rig_flip(&rig, records[i].off[copy] + (i * 7 + copy) % records[i].len);
+				rig_open(&rig);
+				assert_int_equal(rig_info(&rig).replica_repairs, 1);
+				assert_true(copies_equal(&rig, records[i].off[0], records[i].off[1], records[i].len));
+				rig_check_range(&rig, 0, 16384);
+				rig_close(&rig);
+				rig_open(&rig);
+				assert_int_equal(rig_info(&rig).replica_repairs, 0);
+				rig_close(&rig);
+			}
+		}
+	}
+	assert_true(rig.messages[PCACHE_LOG_WARN] >= 18 * 4);
+	rig_down(&rig);
+}
+
+/* The media cannot read one zone at all. */
+static void one_poisoned_zone(void **state)
+{
+	(void)state;
+	for (uint32_t zone = 0; zone < 2; zone++) {
+		struct rig rig;
+		struct pc_super super = closed_cache(&rig);
+
+		pc_sim_poison(rig.sim, zone ? super.zone_b_off : 0, super.zone_bytes);
+		rig_open(&rig);
+		assert_int_equal(rig_info(&rig).replica_repairs, 18);
+		rig_check_range(&rig, 0, 16384);
+		rig_down(&rig);
+	}
+}
+
+/* Both copies: an error, and no store; never a new, empty cache. */
+static void both_copies_bad(void **state)
+{
+	struct record records[18];
+	struct rig rig;
+	struct pc_super super = closed_cache(&rig);
+	uint32_t nr = records_of(&super, records);
+
+	(void)state;
+	for (uint32_t i = 0; i < nr; i++) {
+		uint64_t before;
+
+		for (uint32_t copy = 0; copy < 2; copy++)
+			rig_flip(&rig, records[i].off[copy] + 20);
+		before = hash(&rig);
+		assert_int_equal(rig_try_open(&rig), PCACHE_E_CORRUPT);
+		assert_int_equal(hash(&rig), before);
+		for (uint32_t copy = 0; copy < 2; copy++)
+			rig_flip(&rig, records[i].off[copy] + 20);
+	}
+	rig_open(&rig);
+	rig_check_range(&rig, 0, 16384);
+	rig_down(&rig);
+}
+
+/* One zone is from an older time, valid in itself: the newer copies win, all old ones are rewritten. */
+static void newest_wins(void **state)
+{
+	(void)state;
+	for (uint32_t zone = 0; zone < 2; zone++) {
+		struct rig rig;
+		struct pc_super super = closed_cache(&rig);
+		uint64_t off = zone ? super.zone_b_off : 0;
+		uint8_t *old = malloc(super.zone_bytes);
+
+		assert_non_null(old);
+		memcpy(old, pc_sim_view(rig.sim) + off, super.zone_bytes);
+		rig_open(&rig);
+		for (uint32_t i = 0; i < 100; i++) {
+			rig_write(&rig, rig_below(&rig, 100) * 512, 512, 0);
+			if (i % 10 == 9)
+				rig_drain(&rig);
+		}
+		rig_close(&rig);
+		pc_sim_damage(rig.sim, off, old, super.zone_bytes);
+		rig_open(&rig);
+		assert_true(rig_info(&rig).replica_repairs >= 2);
+		rig_check_all(&rig);
+		rig_close(&rig);
+		rig_open(&rig);
+		assert_int_equal(rig_info(&rig).replica_repairs, 0);
+		free(old);
+		rig_down(&rig);
+	}
+}
+
+/* ---- power cuts inside an update ----------------------------------------------------------------------------------------- */
+
+struct update {
+	struct rig *rig;
+	struct pc_super super;
+	uint8_t *scratch;
+	uint64_t old_seq;
+	uint32_t seg_id; /* PC_SEG_NONE: the tail record */
+	uint32_t olds, news, images;
+};
+
+/* Whatever survives, one whole copy is there, the old or the new. */
+static bool judge_image(void *user, const uint8_t *image, enum pc_sim_policy policy, uint64_t arg)
+{
+	struct update *update = user;
+	struct pc_super super;
+	struct pc_layout layout;
+	struct pc_sim *sim;
+	uint32_t bad;
+	uint64_t seq;
+
+	(void)policy, (void)arg;
+	assert_int_equal(pc_sim_wrap(image, pc_sim_media(update->rig->sim)->len_bytes, update->rig->o.granularity, 0, &sim), 0);
+	assert_int_equal(pc_layout_load_super(pc_sim_media(sim), &super, &bad), 0);
+	assert_int_equal(pc_layout_init(&layout, pc_sim_media(sim), &super), 0);
+	assert_int_equal(pc_layout_load_records(&layout), 0);
+	seq = update->seg_id == PC_SEG_NONE ? layout.tail.seq : layout.segrecs[update->seg_id].seq;
+	assert_true(seq == update->old_seq || seq == update->old_seq + 1);
+	update->olds += seq == update->old_seq;
+	update->news += seq != update->old_seq;
+	update->images++;
+	/* Mended, both copies are equal, and nothing is left to mend. */
+	assert_int_equal(pc_layout_repair(&layout), 0);
+	pc_layout_fini(&layout);
+	assert_int_equal(pc_layout_init(&layout, pc_sim_media(sim), &super), 0);
+	assert_int_equal(pc_layout_load_records(&layout), 0);
+	assert_int_equal(layout.repair_nr, 0);
+	assert_int_equal(update->seg_id == PC_SEG_NONE ? layout.tail.seq : layout.segrecs[update->seg_id].seq, seq);
+	pc_layout_fini(&layout);
+	pc_sim_free(sim);
+	return true;
+}
+
+static void on_fence(struct pc_sim *sim, enum pc_sim_event event, void *user)
+{
+	struct update *update = user;
+	const struct pc_sim_explore how = { .subset_max = 8, .word_max = 32, .line_max = 8, .random_nr = 4, .seed = 1 };
+
+	(void)event;
+	(void)pc_sim_explore(sim, &how, update->scratch, judge_image, update);
+}
+
+static void power_cut_between_the_copies(void **state)
+{
+	(void)state;
+	for (uint32_t page = 0; page < 2; page++) {
+		struct update update = { .seg_id = PC_SEG_NONE };
+		struct pc_layout *layout;
+		struct pc_segrec rec;
+		struct pc_tail tail;
+		struct rig rig;
+
+		rig_zero(&rig);
+		rig.o.granularity = page ? PC_GRAN_PAGE : PC_GRAN_CACHE_LINE;
+		rig_up(&rig);
+		rig_write(&rig, 0, 512, 0);
+		rig_flush(&rig);
+		layout = &rig.cache->layout;
+		update.rig = &rig;
+		update.scratch = malloc(pc_sim_media(rig.sim)->len_bytes);
+		assert_non_null(update.scratch);
+		pc_sim_crash_at(rig.sim, 0, on_fence, &update);
+		for (uint32_t i = 0; i < 3; i++) {
+			tail = pc_layout_tail(layout);
+			update.old_seq = tail.seq;
+			tail.gc_percent = 10 + i;
+			pc_mutex_lock(&layout->lock);
+			assert_int_equal(pc_layout_store_tail_locked(layout, &tail), 0);
+			pc_mutex_unlock(&layout->lock);
+			assert_true(copies_equal(&rig, pc_geo_tail_off(&layout->super, 0), pc_geo_tail_off(&layout->super, 1), 64));
+		}
+		assert_true(update.olds > 0 && update.news > 0);
+		update.seg_id = 20;
+		for (uint32_t i = 0; i < 3; i++) {
+			rec = layout->segrecs[20];
+			update.old_seq = rec.seq;
+			rec.gen++;
+			assert_int_equal(pc_layout_store_segrec(layout, &rec), 0);
+			assert_true(copies_equal(&rig, pc_geo_segrec_off(&layout->super, 0, 20), pc_geo_segrec_off(&layout->super, 1, 20), 64));
+		}
+		assert_true(update.images > 12);
+		free(update.scratch);
+		rig_down(&rig);
+	}
+}
+
+/* ---- other versions -------------------------------------------------------------------------------------------------------- */
+
+static void put_supers(struct rig *rig, const struct pc_super *super, uint32_t copies)
+{
+	struct pcm_super bytes;
+
+	pc_super_encode(super, &bytes);
+	for (unsigned int i = 0; i < 2; i++)
+		if (copies & 1u << i)
+			pc_sim_damage(rig->sim, pc_geo_super_off(super, i), &bytes, sizeof(bytes));
+}
+
+/* Unknown features: refused before a single store; also when only one copy says so. */
+static void unknown_features(void **state)
+{
+	struct rig rig;
+	struct pc_super super = closed_cache(&rig), other;
+	uint64_t before;
+
+	(void)state;
+	for (uint32_t copies = 1; copies < 4; copies++) {
+		other = super;
+		other.incompat = 1;
+		other.seq = super.seq + 1;
+		put_supers(&rig, &other, copies);
+		before = hash(&rig);
+		assert_int_equal(rig_try_open(&rig), PCACHE_E_VERSION);
+		assert_int_equal(hash(&rig), before);
+		other = super;
+		other.version = 2;
+		put_supers(&rig, &other, copies);
+		assert_int_equal(rig_try_open(&rig), PCACHE_E_VERSION);
+		put_supers(&rig, &super, 3);
+	}
+	other = super;
+	other.ro_compat = UINT64_C(1) << 63;
+	put_supers(&rig, &other, 3);
+	before = hash(&rig);
+	assert_int_equal(rig_try_open(&rig), PCACHE_E_READ_ONLY);
+	rig.o.read_only = true;
+	rig_open(&rig);
+	rig_check_range(&rig, 0, 16384);
+	assert_int_equal(pcache_write(rig.cache, rig.model, 0, 512, 0), PCACHE_E_READ_ONLY);
+	rig_close(&rig);
+	assert_int_equal(hash(&rig), before);
+	rig_down(&rig);
+}
+
+/* ---- format over an old cache ------------------------------------------------------------------------------------------------- */
+
+struct reformat {
+	struct rig *rig;
+	uint8_t *scratch;
+	uint8_t old_uuid[16];
+	uint32_t olds, nones, news;
+};
+
+/* What survives is the old cache with its dirty data, no cache, or the new, empty one. */
+static bool judge_format(void *user, const uint8_t *image, enum pc_sim_policy policy, uint64_t arg)
+{
+	struct reformat *ctx = user;
+	struct pc_sim *mine = ctx->rig->sim;
+	struct pc_sim *sim;
+	struct pcache_info info;
+	int rc;
+
+	(void)policy, (void)arg;
+	assert_int_equal(pc_sim_wrap(image, pc_sim_media(mine)->len_bytes, ctx->rig->o.granularity, 0, &sim), 0);
+	ctx->rig->sim = sim;
+	rc = rig_try_open(ctx->rig);
+	if (rc) {
+		/* Half a superblock may still have its name; nothing opens it. */
+		assert_true(rc == PCACHE_E_NOT_A_CACHE || rc == PCACHE_E_CORRUPT);
+		ctx->nones++;
+	} else {
+		info = rig_info(ctx->rig);
+		if (memcmp(info.cache_uuid, ctx->old_uuid, 16) == 0) {
+			rig_check_range(ctx->rig, 0, 16384);
+			assert_int_equal(info.dirty_bytes, 1024);
+			ctx->olds++;
+		} else {
+			assert_int_equal(info.extents, 0);
+			assert_int_equal(info.dirty_bytes, 0);
+			ctx->news++;
+		}
+		rig_kill(ctx->rig);
+	}
+	ctx->rig->sim = mine;
+	pc_sim_free(sim);
+	return true;
+}
+
+static void on_format_fence(struct pc_sim *sim, enum pc_sim_event event, void *user)
+{
+	struct reformat *ctx = user;
+	const struct pc_sim_explore how = { .subset_max = 6, .word_max = 64, .line_max = 64, .random_nr = 8, .seed = 3 };
+
+	(void)event;
+	(void)pc_sim_explore(sim, &how, ctx->scratch, judge_format, ctx);
+}
+
+static void power_cut_inside_format(void **state)
+{
+	(void)state;
+	for (uint32_t page = 0; page < 2; page++) {
+		struct reformat ctx = { .olds = 0 };
+		struct pc_tweaks tweaks = { .shard_nr = 4, .stripe_bytes = 8192 };
+		struct pcache_backing *backing;
+		struct pcache_config *config;
+		struct rig rig;
+
+		rig_zero(&rig);
+		rig.o.segment_nr = 16;
+		rig.o.granularity = page ? PC_GRAN_PAGE : PC_GRAN_CACHE_LINE;
+		rig_up(&rig);
+		rig_write(&rig, 0, 8192, 0);
+		rig_drain(&rig);
+		rig_write(&rig, 2048, 1024, 0);
+		memcpy(ctx.old_uuid, rig_info(&rig).cache_uuid, 16);
+		rig_close(&rig);
+		pc_sim_reopen(rig.sim);
+		ctx.rig = &rig;
+		ctx.scratch = malloc(pc_sim_media(rig.sim)->len_bytes);
+		assert_non_null(ctx.scratch);
+		pc_sim_crash_at(rig.sim, 0, on_format_fence, &ctx);
+		config = rig_config(&rig);
+		backing = mem_backing_attach(rig.mb);
+		assert_int_equal(pc_cache_format_media(pc_sim_media(rig.sim), config, &tweaks, backing), 0);
+		pcache_backing_free(backing);
+		pcache_config_free(config);
+		assert_true(ctx.olds > 0);
+		assert_true(ctx.nones > 0);
+		assert_true(ctx.news > 0);
+		pc_sim_crash_at(rig.sim, 0, NULL, NULL);
+		free(ctx.scratch);
+		rig_down(&rig);
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(one_bad_copy),
+		cmocka_unit_test(one_poisoned_zone),
+		cmocka_unit_test(both_copies_bad),
+		cmocka_unit_test(newest_wins),
+		cmocka_unit_test(power_cut_between_the_copies),
+		cmocka_unit_test(unknown_features),
+		cmocka_unit_test(power_cut_inside_format),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
