@@ -176,7 +176,7 @@ PCACHE_API int pcache_maintain(struct pcache *cache, uint32_t max_steps)
 {
 	uint32_t done = 0;
 	bool any = true;
-	int rc = pc_api_check(cache);
+	int error = 0, rc = pc_api_check(cache);
 
 	if (rc)
 		return rc;
@@ -186,11 +186,14 @@ PCACHE_API int pcache_maintain(struct pcache *cache, uint32_t max_steps)
 		any = false;
 		for (int step = 0; step < PC_STEP_NR && (max_steps == 0 || done < max_steps); step++) {
 			rc = pc_cache_step(cache, (enum pc_step)step, false);
-			if (rc < 0)
-				return told(cache, rc);
+			if (rc < 0 && !error)
+				error = rc;
 			any |= rc > 0;
 			done += rc > 0;
 		}
+		/* The round is finished first: what failed does not keep the rest from being done. */
+		if (error)
+			return told(cache, error);
 	}
 	return (int)PC_MIN(done, (uint32_t)INT32_MAX);
 }

@@ -23,6 +23,7 @@ enum pc_lock_rank {
 	PC_RANK_SYNC, /* log: one sync of page-granular media at a time */
 	PC_RANK_SEGMAP, /* alloc/segmap: states of segments, free count */
 	PC_RANK_RECORD, /* layout: replicated records */
+	PC_RANK_MEDIA, /* media: one sync at a time */
 	PC_RANK_SPACE, /* core/space: waiters for space */
 	PC_RANK_SIGNAL, /* service: work to do */
 	PC_RANK_BACKING, /* backings */

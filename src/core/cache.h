@@ -60,6 +60,7 @@ struct pc_space {
 	uint64_t now_serving; /* under the lock */
 	uint64_t progress_nr; /* under the lock: raised whenever room was made */
 	_Atomic uint32_t waiting_nr;
+	_Atomic uint32_t caller_nr; /* threads that run steps for themselves (maintenance=caller) */
 	_Atomic uint32_t want_segs; /* data segments that the first waiter needs; 0: none waits for data */
 	_Atomic bool want_log; /* the first waiter needs log positions */
 };
@@ -150,8 +151,11 @@ int pc_core_write(struct pcache *cache, const struct pcache_range *ranges, uint3
 int pc_core_zero(struct pcache *cache, uint64_t off, uint64_t len, bool discard, uint32_t flags);
 /* Keeps data read from the backing, unless a write was faster (then false). fill is listed; it is unlisted here. A failure to keep it is no failure of the read. */
 bool pc_core_fill(struct pcache *cache, struct pc_fill *fill, const void *buf);
-/* Appends one POISON key over the parts of extent that are still what they were. Write-back only. */
-int pc_core_poison(struct pcache *cache, const struct pc_extent *extent);
+/*
+ * Appends POISON keys over the parts of a damaged version that the index still shows. Write-back only. 0: no part shows any more; PCACHE_E_FULL (no slot and no free
+ * segment for more), -ENOMEM, -errno of a sync.
+ */
+int pc_core_poison(struct pcache *cache, const struct pc_extent *version);
 
 /* ---- read.c, miss.c -------------------------------------------------------------------------------------------------------- */
 

@@ -33,8 +33,11 @@ static uint64_t durable_below(struct pcache *cache, uint64_t pos)
 	return PC_MIN(low, pos);
 }
 
-/* Page granularity: fills the rest of the page behind the mark, so that the next group starts on a fresh page. */
-static void pad_page(struct pcache *cache, uint64_t mark_pos)
+/*
+ * Page granularity: fills the rest of the page behind the mark, so that the next group starts on a fresh page. Returns the end of what belongs to this flush: a writer may
+ * have been faster, and then the slots behind the mark are his.
+ */
+static uint64_t pad_page(struct pcache *cache, uint64_t mark_pos)
 {
 	uint32_t page_slots = PC_PAGE_BYTES / PC_SLOT_BYTES;
 	uint32_t rest = (uint32_t)(PC_ROUND_UP(mark_pos + 1, page_slots) - (mark_pos + 1));
@@ -42,12 +45,13 @@ static void pad_page(struct pcache *cache, uint64_t mark_pos)
 	uint64_t pos;
 
 	if (rest == 0 || atomic_load_explicit(&cache->log.head, memory_order_acquire) != mark_pos + 1)
-		return;
+		return mark_pos + 1;
 	if (pc_log_reserve(&cache->log, PC_INFLIGHT_FLUSH, rest, PC_LOG_FLUSH, &pos))
-		return;
+		return mark_pos + 1;
 	pc_kset_encode_void(slot, pos, pc_log_seg(&cache->log, pos)->nonce, rest);
 	pc_log_store(&cache->log, pos, slot, 1);
 	pc_log_done(&cache->log, PC_INFLIGHT_FLUSH);
+	return pos == mark_pos + 1 ? pos + rest : mark_pos + 1;
 }
 
 static int sync_all(struct pcache *cache)
@@ -66,7 +70,7 @@ static int flush_locked(struct pcache *cache)
 {
 	struct pc_log *log = &cache->log;
 	bool page = cache->media->granularity == PC_GRAN_PAGE;
-	uint64_t head = atomic_load_explicit(&log->head, memory_order_acquire), before, pos;
+	uint64_t head = atomic_load_explicit(&log->head, memory_order_acquire), before, pos, end;
 	int rc;
 
 	if (head == cache->flushed_head && (!page || atomic_load_explicit(&log->synced_pos, memory_order_acquire) >= head))
@@ -81,14 +85,13 @@ static int flush_locked(struct pcache *cache)
 	store_mark(cache, pos, PC_KSET_FLAG_FLUSH, durable_below(cache, pos));
 	atomic_store_explicit(&log->epoch_pos, pos, memory_order_release);
 	pc_log_done(log, PC_INFLIGHT_FLUSH);
+	end = pos + 1;
 	if (page) {
-		pad_page(cache, pos);
+		end = pad_page(cache, pos);
 		rc = sync_all(cache);
 	}
-	if (rc)
-		return rc;
-	head = atomic_load_explicit(&log->head, memory_order_acquire);
-	cache->flushed_head = page ? PC_MIN(head, PC_ROUND_UP(pos + 1, PC_PAGE_BYTES / PC_SLOT_BYTES)) : pos + 1;
+	if (!rc)
+		cache->flushed_head = end;
 	return rc;
 }
 

@@ -76,16 +76,25 @@ bool pc_space_may_take(struct pcache *cache, const struct pc_space_ticket *ticke
 
 static int run_steps(struct pcache *cache, uint32_t want_segs, bool want_log)
 {
+	struct pc_space *space = &cache->space;
+	uint32_t old_segs = atomic_load(&space->want_segs);
 	int rc;
 
-	atomic_store(&cache->space.want_segs, want_segs);
-	atomic_store(&cache->space.want_log, want_log);
+	atomic_fetch_add(&space->caller_nr, 1);
+	while (old_segs < want_segs && !atomic_compare_exchange_weak(&space->want_segs, &old_segs, want_segs))
+		;
+	if (want_log)
+		atomic_store(&space->want_log, true);
 	rc = cache->run_steps ? cache->run_steps(cache) : 0;
-	atomic_store(&cache->space.want_segs, 0);
-	atomic_store(&cache->space.want_log, false);
-	if (rc < 0)
-		return rc;
-	return rc ? 0 : PCACHE_E_FULL;
+	/* The last one out forgets the wishes; with several callers a wish may outlive its owner by a round. */
+	if (atomic_fetch_sub(&space->caller_nr, 1) == 1) {
+		atomic_store(&space->want_segs, 0);
+		atomic_store(&space->want_log, false);
+	}
+	if (rc == PCACHE_E_FAILSTOP || rc > 0)
+		return rc > 0 ? 0 : rc;
+	/* The backing's error is about other data than the caller's; the degraded state shows it. */
+	return PCACHE_E_FULL;
 }
 
 /* The queue is in order of numbers: the first is the one after the last that left. */

@@ -41,7 +41,6 @@ struct op {
 	uint32_t total_blk; /* data to place */
 	uint64_t mask; /* shards */
 	uint32_t reserve_nr; /* index insertions per shard */
-	const struct pc_extent *only_if; /* append only while this extent is unchanged; NULL: always */
 	struct pc_space_ticket ticket; /* place in the queue for space */
 	struct pc_piece pieces[PC_PIECES_MAX];
 	uint32_t piece_nr;
@@ -220,6 +219,8 @@ static int op_store(struct op *op, uint64_t pos)
 		int rc = pc_media_commit(cache->media);
 
 		if (rc) {
+			/* Stopped first: nobody may take the abandoned position for a durable one. */
+			rc = pc_core_failstop(cache, rc);
 			pc_log_done(&cache->log, idx);
 			return rc;
 		}
@@ -262,7 +263,7 @@ static void op_count_locked(const struct op *op)
 {
 	struct pc_shard_stats *stats = &op->cache->stats.shard[__builtin_ctzll(op->mask)];
 
-	if (!op->ext_flags || op->only_if)
+	if (!op->ext_flags)
 		return;
 	count(&stats->write_ops, 1);
 	if (op->total_blk)
@@ -271,17 +272,8 @@ static void op_count_locked(const struct op *op)
 		count(&stats->discard_bytes, op->ranges[0].len);
 }
 
-static bool extent_unchanged_locked(struct pcache *cache, const struct pc_extent *extent)
-{
-	struct pc_extent now;
-
-	return pc_index_lookup_locked(cache->index, extent->vol_blk, extent->len_blk, &now, 1) == 1 && now.pos == extent->pos &&
-	       now.vol_blk == extent->vol_blk && now.len_blk == extent->len_blk && now.seg_id == extent->seg_id &&
-	       now.seg_blk == extent->seg_blk;
-}
-
 /* Locks, reserves, stores, inserts, unlocks. PCACHE_E_FULL: no position; nothing is locked and nothing has changed. */
-static int op_commit_once(struct op *op, enum pc_log_user user)
+static int op_commit_once(struct op *op)
 {
 	struct pcache *cache = op->cache;
 	uint32_t idx = (uint32_t)__builtin_ctzll(op->mask);
@@ -289,12 +281,9 @@ static int op_commit_once(struct op *op, enum pc_log_user user)
 	int rc;
 
 	pc_index_lock(cache->index, op->mask);
-	if (op->only_if && !extent_unchanged_locked(cache, op->only_if))
-		rc = -ECANCELED;
-	else
-		rc = pc_index_reserve_locked(cache->index, op->mask, op->reserve_nr);
+	rc = pc_index_reserve_locked(cache->index, op->mask, op->reserve_nr);
 	if (!rc)
-		rc = pc_log_reserve(&cache->log, idx, pc_kbuf_slot_nr(&op->kbuf), user, &pos);
+		rc = pc_log_reserve(&cache->log, idx, pc_kbuf_slot_nr(&op->kbuf), PC_LOG_WRITER, &pos);
 	if (!rc) {
 		rc = op_store(op, pos);
 		if (rc)
@@ -331,7 +320,7 @@ static int op_commit(struct op *op)
 	struct pcache *cache = op->cache;
 
 	for (;;) {
-		int rc = op_commit_once(op, PC_LOG_WRITER);
+		int rc = op_commit_once(op);
 
 		if (rc != PCACHE_E_FULL)
 			return rc;
@@ -449,8 +438,7 @@ int pc_core_write(struct pcache *cache, const struct pcache_range *ranges, uint3
 /* ---- keys without data of their own --------------------------------------------------------------------------------------- */
 
 /* Appends one kset of keys that need no copy, over range. */
-static int append_bare(struct pcache *cache, struct pcache_range *range, const struct pc_key *key, uint32_t flags,
-		       const struct pc_extent *only_if)
+static int append_bare(struct pcache *cache, struct pcache_range *range, const struct pc_key *key, uint32_t flags)
 {
 	struct op op;
 	int rc;
@@ -460,7 +448,6 @@ static int append_bare(struct pcache *cache, struct pcache_range *range, const s
 	op.ranges = range;
 	op.range_nr = 1;
 	op.flags = flags;
-	op.only_if = only_if;
 	op.ext_flags = PC_EXT_DIRTY;
 	rc = op_alloc_scratch(&op);
 	if (rc)
@@ -468,7 +455,7 @@ static int append_bare(struct pcache *cache, struct pcache_range *range, const s
 	rc = op_add_key(&op, key, NULL);
 	op_plan_index(&op);
 	if (!rc)
-		rc = only_if ? op_commit_once(&op, PC_LOG_CLEANING) : op_commit(&op);
+		rc = op_commit(&op);
 	if (!rc)
 		rc = op_finish(&op);
 	pc_space_leave(cache, &op.ticket);
@@ -479,7 +466,7 @@ static int append_bare(struct pcache *cache, struct pcache_range *range, const s
 int pc_core_zero(struct pcache *cache, uint64_t off, uint64_t len, bool discard, uint32_t flags)
 {
 	uint64_t stripe_bytes = pc_index_stripe_end(cache->index, 0) << cache->block_shift;
-	uint64_t part_max = stripe_bytes * pc_index_shard_nr(cache->index);
+	uint64_t part_max = PC_MIN(stripe_bytes * pc_index_shard_nr(cache->index), (uint64_t)PC_KEY_BARE_BLK_MAX << cache->block_shift);
 	int rc = stopped(cache);
 
 	for (uint64_t done = 0; done < len && !rc;) {
@@ -490,21 +477,71 @@ int pc_core_zero(struct pcache *cache, uint64_t off, uint64_t len, bool discard,
 			.flags = (uint8_t)(PC_KEY_ZERO | (discard ? PC_KEY_DISCARD : 0u)),
 		};
 
-		rc = append_bare(cache, &range, &key, flags, NULL);
+		rc = append_bare(cache, &range, &key, flags);
 		done += range.len;
 	}
 	return rc;
 }
 
-int pc_core_poison(struct pcache *cache, const struct pc_extent *extent)
+/* Whether part, of the index, still shows the bytes of the damaged version. */
+static bool shows_version(const struct pc_extent *part, const struct pc_extent *version)
 {
-	struct pcache_range range = { .off = extent->vol_blk << cache->block_shift, .len = (uint64_t)extent->len_blk << cache->block_shift };
-	struct pc_key key = { .vol_blk = extent->vol_blk, .len_blk = extent->len_blk, .flags = PC_KEY_POISON };
+	return part->pos == version->pos && (part->flags & PC_EXT_TYPE_MASK) == PC_EXT_DATA && part->seg_id == version->seg_id &&
+	       part->vol_blk - version->vol_blk == (uint64_t)part->seg_blk - version->seg_blk;
+}
+
+#define POISON_PARTS_MAX 8u /* a version lies within one chunk */
+
+/* One try, with the shards of mask locked. 0: no part of the version shows any more. */
+static int poison_locked(struct pcache *cache, const struct pc_extent *version, uint64_t mask)
+{
+	_Alignas(64) uint8_t cells[(POISON_PARTS_MAX + 2) * PC_CELL_BYTES];
+	struct pc_kbuf kbuf = { .cells = cells, .cell_nr = 1, .cell_max = PC_ARRAY_NR(cells) / PC_CELL_BYTES };
+	struct pc_apply apply = { .cache = cache };
+	struct pc_key keys[POISON_PARTS_MAX];
+	struct pc_extent found[POISON_PARTS_MAX];
+	uint32_t nr, idx = (uint32_t)__builtin_ctzll(mask);
 	int rc;
 
-	/* An overwrite cures, so the check that the extent is still there and the append are one step under the shard locks. */
-	rc = append_bare(cache, &range, &key, 0, extent);
-	return rc == -ECANCELED ? 0 : rc;
+	nr = pc_index_lookup_locked(cache->index, version->vol_blk, version->len_blk, found, POISON_PARTS_MAX);
+	for (uint32_t i = 0; i < nr; i++) {
+		struct pc_key *key = &keys[kbuf.key_nr];
+
+		if (!shows_version(&found[i], version))
+			continue;
+		*key = (struct pc_key){ .vol_blk = found[i].vol_blk, .len_blk = found[i].len_blk, .flags = PC_KEY_POISON };
+		pc_kbuf_put_key(&kbuf, pc_kbuf_add(&kbuf, 0), key, 0);
+	}
+	if (kbuf.key_nr == 0)
+		return 0;
+	rc = pc_index_reserve_locked(cache->index, mask, 2 * kbuf.key_nr);
+	if (!rc)
+		rc = pc_log_reserve(&cache->log, idx, pc_kbuf_slot_nr(&kbuf), PC_LOG_CLEANING, &apply.pos);
+	if (rc)
+		return rc;
+	pc_append_commit(cache, idx, apply.pos, &kbuf);
+	apply.epoch_pos = atomic_load_explicit(&cache->log.epoch_pos, memory_order_acquire);
+	for (uint32_t i = 0; i < kbuf.key_nr; i++)
+		pc_apply_key_locked(&apply, &keys[i], NULL, 0);
+	return 0;
+}
+
+int pc_core_poison(struct pcache *cache, const struct pc_extent *version)
+{
+	uint64_t mask = pc_index_mask(cache->index, version->vol_blk, version->len_blk);
+	int rc;
+
+	for (;;) {
+		/* An overwrite cures, so looking and appending are one step under the shard locks. */
+		pc_index_lock(cache->index, mask);
+		rc = poison_locked(cache, version, mask);
+		pc_index_unlock(cache->index, mask);
+		if (rc != PCACHE_E_FULL)
+			return rc;
+		rc = pc_log_extend(&cache->log, true);
+		if (rc)
+			return rc == PCACHE_E_FULL ? rc : pc_core_failstop(cache, rc);
+	}
 }
 
 /* ---- fill ------------------------------------------------------------------------------------------------------------------- */

@@ -98,7 +98,7 @@ void pc_super_to_text(FILE *to, const struct pc_super *super);
 #define PC_SEGMENT_BYTES_MAX (16u << 20)
 #define PC_SEGMENT_BYTES_MIN 4096u /* explicit option; the default rule never goes below PC_SEGMENT_BYTES_DEFAULT_MIN */
 #define PC_SEGMENT_BYTES_DEFAULT_MIN (128u << 10)
-#define PC_SEGMENT_NR_DEFAULT_MIN 64u /* the default segment is the largest power of two that gives at least this many */
+#define PC_SEGMENT_NR_DEFAULT_MIN 64u /* the default segment is the largest power of two that gives at least this many; fewer are too small a cache */
 #define PC_SEGMENT_NR_MIN 8u
 #define PC_SEGMENT_NR_MAX (1u << 24)
 
@@ -196,6 +196,7 @@ void pc_tail_to_text(FILE *to, const struct pc_tail *tail);
  * the first slot only, whatever slot_nr, and the slots that it skips may hold anything.
  */
 enum pc_kset_type { PC_KSET_KEYS = 1, PC_KSET_VOID = 2, PC_KSET_MARK = 3 };
+#define PC_KSET_SLOTS_MAX 65536u /* longest KEYS kset, 4 MiB */
 #define PC_KSET_FLAG_FLUSH 1u /* MARK: ends an epoch */
 
 struct pcm_kset {
@@ -217,6 +218,7 @@ _Static_assert(sizeof(struct pcm_mark) == PC_CELL_BYTES, "mark is one cell");
 
 #define PC_KEY_BLK_BITS 48
 #define PC_KEY_BLK_MASK ((UINT64_C(1) << PC_KEY_BLK_BITS) - 1)
+#define PC_KEY_BARE_BLK_MAX (1u << 19) /* longest key without data: one such key never costs an open more than a few extents */
 enum pc_key_type { PC_KEY_DATA = 0, PC_KEY_ZERO = 1, PC_KEY_POISON = 2 };
 #define PC_KEY_TYPE_MASK 3u
 #define PC_KEY_CLEAN 4u /* the backing has the same bytes: a fill, or appended again by cleaning */

@@ -108,7 +108,7 @@ static bool segment_is_possible(uint32_t segment_bytes)
 
 int pc_geo_plan(uint64_t media_bytes, uint32_t segment_bytes, uint32_t block_bytes, struct pc_super *super)
 {
-	uint32_t segment_nr;
+	uint32_t segment_nr, least_nr = segment_bytes ? PC_SEGMENT_NR_MIN : PC_SEGMENT_NR_DEFAULT_MIN;
 
 	if (!block_is_possible(block_bytes) || (segment_bytes != 0 && !segment_is_possible(segment_bytes)))
 		return -EINVAL;
@@ -116,7 +116,7 @@ int pc_geo_plan(uint64_t media_bytes, uint32_t segment_bytes, uint32_t block_byt
 	if (segment_bytes == 0)
 		segment_bytes = default_segment_bytes(media_bytes);
 	segment_nr = segments_that_fit(media_bytes, segment_bytes);
-	if (segment_nr < PC_SEGMENT_NR_MIN)
+	if (segment_nr < least_nr)
 		return PCACHE_E_TOO_SMALL;
 	super->media_bytes = media_bytes;
 	super->zone_bytes = zone_bytes_for(segment_nr);
@@ -130,11 +130,13 @@ int pc_geo_plan(uint64_t media_bytes, uint32_t segment_bytes, uint32_t block_byt
 
 uint64_t pc_geo_min_bytes(uint32_t segment_bytes, uint32_t block_bytes)
 {
+	uint32_t least_nr = segment_bytes ? PC_SEGMENT_NR_MIN : PC_SEGMENT_NR_DEFAULT_MIN;
+
 	if (segment_bytes == 0)
 		segment_bytes = PC_SEGMENT_BYTES_DEFAULT_MIN;
 	if (!block_is_possible(block_bytes) || !segment_is_possible(segment_bytes))
 		return UINT64_MAX;
-	return bytes_needed(segment_bytes, PC_SEGMENT_NR_MIN);
+	return bytes_needed(segment_bytes, least_nr);
 }
 
 static bool zones_are_sound(const struct pc_super *super)

@@ -134,7 +134,7 @@ static bool values_are_sound(const struct pc_kset *kset, const struct first_slot
 {
 	switch (kset->type) {
 	case PC_KSET_KEYS:
-		return kset->flags == 0 && keys_are_sound(buf, kset, rules);
+		return kset->flags == 0 && kset->slot_nr <= PC_KSET_SLOTS_MAX && keys_are_sound(buf, kset, rules);
 	case PC_KSET_VOID:
 		return kset->flags == 0 && kset->key_nr == 0 && pc_seal_is_zero(&first->second, sizeof(first->second));
 	case PC_KSET_MARK:

@@ -6,7 +6,7 @@
  * pc_layout_repair before any new update. So while the cache is open both copies are equal between updates, and the order of an
  * update (older copy, commit, other copy, commit) leaves one whole copy at every instant.
  *
- * Creation destroys the old superblocks first: from then on the file is no cache until the new ones are complete, and no old record can come
+ * Creation takes the magic of the old superblocks away first: from then on the file is no cache until the new magic is there, one word, last of all; and no old record can come
  * back, since keys of an older life carry nonces that no new log segment has.
  */
 #include "layout/layout.h"
@@ -243,17 +243,32 @@ int pc_layout_repair(struct pc_layout *layout)
 	return pc_media_commit(layout->media);
 }
 
+/* Everything of a superblock but its magic; or the magic alone, one aligned word, which no crash can tear. */
+static void put_super_body(struct pc_layout *layout, unsigned int replica)
+{
+	struct pcm_super bytes;
+
+	pc_super_encode(&layout->super, &bytes);
+	pc_media_copy(layout->media, pc_geo_super_off(&layout->super, replica) + sizeof(bytes.magic), (const uint8_t *)&bytes + sizeof(bytes.magic),
+		      sizeof(bytes) - sizeof(bytes.magic));
+}
+
+static void put_super_magic(struct pc_layout *layout, unsigned int replica)
+{
+	pc_media_copy(layout->media, pc_geo_super_off(&layout->super, replica), PC_SUPER_MAGIC, sizeof(((struct pcm_super *)0)->magic));
+}
+
 int pc_layout_create(struct pc_layout *layout)
 {
-	static const uint8_t zeroes[PC_PAGE_BYTES];
+	static const uint64_t no_magic;
 	struct pc_media *media = layout->media;
 	uint32_t id, i;
 	int rc;
 
 	for (i = 0; i < 2; i++)
-		pc_media_copy(media, pc_geo_super_off(&layout->super, i), zeroes, sizeof(zeroes));
+		pc_media_copy(media, pc_geo_super_off(&layout->super, i), &no_magic, sizeof(no_magic));
 	/* A larger cache that was here has its second superblock at the end. */
-	pc_media_copy(media, media->len_bytes - PC_PAGE_BYTES, zeroes, sizeof(zeroes));
+	pc_media_copy(media, media->len_bytes - PC_PAGE_BYTES, &no_magic, sizeof(no_magic));
 	/* Order: the old superblocks go before the old records do, because half a new set must not pass for a cache. */
 	rc = pc_media_commit(media);
 	if (rc)
@@ -262,17 +277,18 @@ int pc_layout_create(struct pc_layout *layout)
 		for (id = 0; id < layout->super.segment_nr; id++)
 			put_segrec(layout, id, i);
 		put_tail(layout, i);
+		put_super_body(layout, i);
 	}
-	/* Order: records before the superblock that says they are there. */
+	/* Order: records and superblocks before the magic that says they are there. */
 	rc = pc_media_commit(media);
 	if (rc)
 		return rc;
-	put_super(layout, 1);
-	/* Order: one whole superblock before the other, because a crash may tear only the one in flight. */
+	put_super_magic(layout, 1);
+	/* Order: one copy before the other, so that a crash leaves none or a whole one. */
 	rc = pc_media_commit(media);
 	if (rc)
 		return rc;
-	put_super(layout, 0);
+	put_super_magic(layout, 0);
 	/* Order: both superblocks before format reports success. */
 	return pc_media_commit(media);
 }
@@ -286,35 +302,37 @@ static unsigned int first_copy(unsigned int older)
 int pc_layout_store_tail_locked(struct pc_layout *layout, const struct pc_tail *tail)
 {
 	unsigned int first = first_copy(layout->tail_older);
-	uint64_t seq = layout->tail.seq + 1;
+	struct pc_tail before = layout->tail;
 	int rc;
 
 	layout->tail = *tail;
-	layout->tail.seq = seq;
+	layout->tail.seq = before.seq + 1;
 	put_tail(layout, first);
 	layout->tail_older = (uint8_t)(1 - first);
 	/* Order: this copy before the other, because while one is torn the other must be whole. */
 	rc = pc_media_commit(layout->media);
+	if (!rc) {
+		put_tail(layout, 1 - first);
+		/* Order: both copies before what the record protects, because either alone may be lost to damage. */
+		rc = pc_media_commit(layout->media);
+	}
 	if (rc)
-		return rc;
-	put_tail(layout, 1 - first);
-	/* Order: both copies before what the record protects, because either alone may be lost to damage. */
-	rc = pc_media_commit(layout->media);
+		layout->tail = before; /* nobody may act on what may not be on media; there will be no other update */
 	return rc;
 }
 
 int pc_layout_store_segrec(struct pc_layout *layout, const struct pc_segrec *rec)
 {
 	uint32_t id = rec->seg_id;
+	struct pc_segrec before;
 	unsigned int first;
-	uint64_t seq;
 	int rc;
 
 	pc_mutex_lock(&layout->lock);
 	first = first_copy(layout->segrec_older[id]);
-	seq = layout->segrecs[id].seq + 1;
+	before = layout->segrecs[id];
 	layout->segrecs[id] = *rec;
-	layout->segrecs[id].seq = seq;
+	layout->segrecs[id].seq = before.seq + 1;
 	put_segrec(layout, id, first);
 	layout->segrec_older[id] = (uint8_t)(1 - first);
 	/* Order: this copy before the other, because while one is torn the other must be whole. */
@@ -324,6 +342,8 @@ int pc_layout_store_segrec(struct pc_layout *layout, const struct pc_segrec *rec
 		/* Order: both copies before the segment is used under its new generation. */
 		rc = pc_media_commit(layout->media);
 	}
+	if (rc)
+		layout->segrecs[id] = before;
 	pc_mutex_unlock(&layout->lock);
 	return rc;
 }

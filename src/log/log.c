@@ -19,8 +19,6 @@
 
 #include "pcache/errors.h"
 
-#define KSET_BYTES_MAX (4u << 20)
-
 int pc_log_init(struct pc_log *log, struct pc_layout *layout, struct pc_segmap *map, uint64_t (*nonce)(void *), void *nonce_user)
 {
 	bool page = layout->media->granularity == PC_GRAN_PAGE;
@@ -34,7 +32,7 @@ int pc_log_init(struct pc_log *log, struct pc_layout *layout, struct pc_segmap *
 	log->nonce_user = nonce_user;
 	log->slots_per_seg = pc_geo_slots_per_segment(&layout->super);
 	log->slots_shift = (uint32_t)__builtin_ctz(log->slots_per_seg);
-	log->kset_slots_max = PC_MIN(log->slots_per_seg, KSET_BYTES_MAX / PC_SLOT_BYTES);
+	log->kset_slots_max = PC_MIN(log->slots_per_seg, PC_KSET_SLOTS_MAX);
 	log->flush_reserve_slots = page ? PC_MIN(2 * PC_PAGE_BYTES / PC_SLOT_BYTES, log->slots_per_seg / 2) : 8;
 	log->max_segs = PC_MAX(4u, layout->super.segment_nr / 4);
 	log->ring_nr = layout->super.segment_nr;

@@ -120,6 +120,7 @@ struct pc_log_reader {
 	uint32_t buf_slots; /* capacity */
 	uint64_t win_pos; /* what buf holds */
 	uint32_t win_slots;
+	uint64_t wasted_slots; /* of ksets that were read whole and did not validate: bounds the work on a hostile image */
 };
 
 int pc_log_reader_init(struct pc_log_reader *reader, struct pc_log *log); /* 0 or -ENOMEM */

@@ -63,6 +63,7 @@ enum pc_valid pc_log_reader_at(struct pc_log_reader *reader, uint64_t pos, uint6
 	uint32_t avail = (uint32_t)(seg_end - pos), slot_nr;
 	const struct pcm_kset *header;
 	const uint8_t *at;
+	enum pc_valid valid;
 
 	*out_buf = NULL;
 	if (!in_window(reader, pos, 1) && load_window(reader, pos, end_pos, 1))
@@ -75,6 +76,8 @@ enum pc_valid pc_log_reader_at(struct pc_log_reader *reader, uint64_t pos, uint6
 	slot_nr = pc_get32(header->slot_nr);
 	if (slot_nr == 0 || slot_nr > avail)
 		return PC_INVALID_VALUE;
+	if (slot_nr > PC_KSET_SLOTS_MAX && pc_get16(header->type) != PC_KSET_VOID)
+		return PC_INVALID_VALUE;
 	if (pc_get16(header->type) != PC_KSET_VOID && !in_window(reader, pos, slot_nr)) {
 		if (load_window(reader, pos, end_pos, slot_nr)) {
 			*out_buf = NULL;
@@ -83,5 +86,8 @@ enum pc_valid pc_log_reader_at(struct pc_log_reader *reader, uint64_t pos, uint6
 		at = reader->buf;
 		*out_buf = at;
 	}
-	return pc_kset_decode(at, avail, pos, pc_log_seg(log, pos)->nonce, &log->layout->rules, out_kset);
+	valid = pc_kset_decode(at, avail, pos, pc_log_seg(log, pos)->nonce, &log->layout->rules, out_kset);
+	if (valid != PC_VALID)
+		reader->wasted_slots += slot_nr;
+	return valid;
 }

@@ -184,6 +184,11 @@ int pc_media_open(const char *path, uint32_t flags, const struct pc_msg *msg, st
 
 	if (file == NULL)
 		return -ENOMEM;
+	rc = pc_media_init(&file->media);
+	if (rc) {
+		free(file);
+		return rc;
+	}
 	file->media.ops = &pc_media_file_ops;
 	file->media.read_only = (flags & PC_MEDIA_RDONLY) != 0;
 	if (msg != NULL)

@@ -17,6 +17,9 @@
 #ifndef PC_MEDIA_MEDIA_H
 #define PC_MEDIA_MEDIA_H
 
+#include <stdatomic.h>
+
+#include "base/lock.h"
 #include "base/msg.h"
 #include "base/types.h"
 
@@ -46,7 +49,13 @@ struct pc_media {
 	bool granularity_forced;
 	bool huge_pages; /* asked for and accepted */
 	bool read_only;
+	struct pc_mutex sync_lock; /* PC_RANK_MEDIA: one sync at a time */
+	_Atomic int sync_error; /* the first error of a sync; no later one counts. Written under sync_lock */
 };
+
+/* Part of making and closing any kind of media. init: 0 or -errno. */
+int pc_media_init(struct pc_media *media);
+void pc_media_fini(struct pc_media *media);
 
 #define PC_MEDIA_RDONLY 1u /* no store will be made: O_RDONLY, shared mapping without PROT_WRITE */
 #define PC_MEDIA_CREATE 2u /* create a missing file, mode 0600 */
@@ -88,9 +97,24 @@ PC_MEDIA_INLINE void pc_media_fence(struct pc_media *media)
 	media->ops->fence(media);
 }
 
+/*
+ * A sync that fails is the last: the kernel has marked the pages clean, so the next one would succeed without having written them, for this thread or
+ * any other. One at a time, so that none is on its way when the first fails.
+ */
 PC_MEDIA_INLINE int pc_media_sync(struct pc_media *media)
 {
-	return media->ops->sync(media);
+	int rc;
+
+	if (media->granularity != PC_GRAN_PAGE)
+		return media->ops->sync(media);
+	pc_mutex_lock(&media->sync_lock);
+	rc = atomic_load_explicit(&media->sync_error, memory_order_relaxed);
+	if (!rc) {
+		rc = media->ops->sync(media);
+		atomic_store_explicit(&media->sync_error, rc, memory_order_relaxed);
+	}
+	pc_mutex_unlock(&media->sync_lock);
+	return rc;
 }
 
 /* Makes what this thread stored durable, at any granularity: 0 or -errno (page only). */

@@ -224,6 +224,7 @@ static void file_close(struct pc_media *media)
 	if (file->fd >= 0)
 		(void)close(file->fd);
 	free(file->path);
+	pc_media_fini(media);
 	free(file);
 }
 

@@ -136,13 +136,11 @@ int pc_recovery_mend(struct pcache *cache, const struct pc_replay *replay)
 	int rc = 0;
 
 	cache->replica_repair_nr = cache->layout.repair_nr;
-	if (!(cache->layout.tail.flags & PC_TAIL_FLAG_CLEAN_CLOSE)) {
-		/* A killed process may have left the newest copies in the CPU caches; the next commit, below, makes them durable before any update overwrites the others. */
-		pc_media_flush(cache->media, 0, cache->layout.super.zone_bytes);
-		pc_media_flush(cache->media, cache->layout.super.zone_b_off, cache->layout.super.zone_bytes);
-		/* Order: what loading accepted before anything overwrites a copy of it. */
-		rc = pc_media_commit(cache->media);
-	}
+	/* A killed process may have left the newest copies in the CPU caches, also in the middle of its close. */
+	pc_media_flush(cache->media, 0, cache->layout.super.zone_bytes);
+	pc_media_flush(cache->media, cache->layout.super.zone_b_off, cache->layout.super.zone_bytes);
+	/* Order: what loading accepted before anything overwrites a copy of it. */
+	rc = pc_media_commit(cache->media);
 	if (!rc && cache->layout.repair_nr) {
 		pc_msg(&cache->msg, PCACHE_LOG_WARN, "%u damaged or outdated metadata copies repaired", cache->layout.repair_nr);
 		rc = pc_layout_repair(&cache->layout);

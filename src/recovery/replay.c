@@ -134,6 +134,12 @@ static int scan(struct pcache *cache, struct pc_log_reader *reader, struct pc_re
 		rc = add_run(holes, pos, 1, log->slots_shift);
 		if (rc)
 			return rc;
+		/*
+		 * Torn ksets of one life never overlap, so together they are at most as long as the log. Headers that claim more are no log, and would take for
+		 * ever to read.
+		 */
+		if (reader->wasted_slots > cap_end - atomic_load(&log->tail) + log->slots_per_seg)
+			return corrupt(cache, "too many torn ksets", pos);
 		pos++;
 	}
 	while (holes->nr && holes->runs[holes->nr - 1].pos >= replay->end_pos)

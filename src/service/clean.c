@@ -197,6 +197,11 @@ static int clean_oldest(struct pcache *cache)
 	if (!tail_may_move(cache, end))
 		return 0;
 	rc = clean_segment(cache, from, end, &budget);
+	if (rc == PCACHE_E_FULL) {
+		/* Poison may not be dropped, and there is no slot for it: another segment, whatever the limit. The next step goes on. */
+		rc = pc_log_extend(log, true);
+		return rc ? (rc == PCACHE_E_FULL ? 0 : rc) : 1;
+	}
 	if (rc)
 		return rc;
 	/* Order: what was appended again is durable before the tail passes its old place. Elsewhere each append was fenced. */

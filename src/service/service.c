@@ -98,6 +98,16 @@ static void free_cleaner(struct pcache *cache)
 	cache->cleaner = NULL;
 }
 
+static int evict_if_needed(struct pcache *cache)
+{
+	return pc_evict_step(cache, false);
+}
+
+static int clean_if_needed(struct pcache *cache)
+{
+	return pc_clean_step(cache, false);
+}
+
 int pc_service_init(struct pcache *cache)
 {
 	int rc = new_writeback(cache);
@@ -120,18 +130,16 @@ void pc_service_fini(struct pcache *cache)
 
 int pc_service_round(struct pcache *cache)
 {
-	int did = 0, rc;
+	int (*const steps[])(struct pcache *) = { pc_writeback_step, evict_if_needed, clean_if_needed };
+	int did = 0, error = 0;
 
-	rc = pc_writeback_step(cache);
-	if (rc < 0)
-		return rc;
-	did |= rc;
-	rc = pc_evict_step(cache, false);
-	if (rc < 0)
-		return rc;
-	did |= rc;
-	rc = pc_clean_step(cache, false);
-	if (rc < 0)
-		return rc;
-	return did | rc;
+	/* One that fails does not keep the others from making room. */
+	for (size_t i = 0; i < PC_ARRAY_NR(steps); i++) {
+		int rc = steps[i](cache);
+
+		did |= rc > 0;
+		if (rc < 0 && !error)
+			error = rc;
+	}
+	return did ? 1 : error;
 }

@@ -20,7 +20,7 @@ int pc_writeback_step(struct pcache *cache);
 int pc_evict_step(struct pcache *cache, bool force);
 /* Cleans and frees the oldest segment of the log, if the log is long (or if force) and its dirty data is on the backing. */
 int pc_clean_step(struct pcache *cache, bool force);
-/* One round of everything. */
+/* One round of everything: 1 if any step did something, else the first error, else 0. */
 int pc_service_round(struct pcache *cache);
 /* Writes back until everything appended before the call is on the backing. progress may be NULL. */
 int pc_service_drain(struct pcache *cache, pcache_progress_fn progress, void *user);

@@ -394,6 +394,10 @@ static int run_batch(struct pcache *cache, uint64_t from, uint64_t limit)
 		/* Order: the backing has everything of the batch before the tail record says so. A failed flush fails the batch: it is written again. */
 		rc = backing_result(cache, pc_backing_flush(cache->backing));
 	}
+	if (!rc && wb->lost_nr) {
+		/* Order: page granularity: the poison before the tail record that makes what lies below clean. */
+		rc = pc_core_sync(cache);
+	}
 	if (!rc)
 		rc = store_dirty_tail(cache, end, limit);
 	if (!rc && wb->items_lost)

@@ -82,6 +82,16 @@ static void the_range_lies_on_the_backing(void **state)
 	EXPECT_WITH(true, zero_key, len_blk, 900);
 	EXPECT_WITH(false, zero_key, len_blk, 901);
 	EXPECT_WITH(false, zero_key, len_blk, UINT32_MAX);
+	{
+		struct pc_kset_rules wide = rules_512;
+		struct pc_key key = zero_key;
+
+		wide.backing_blk = UINT64_C(1) << 40;
+		key.len_blk = PC_KEY_BARE_BLK_MAX;
+		assert_true(pc_key_check(&key, &wide));
+		key.len_blk++;
+		assert_false(pc_key_check(&key, &wide));
+	}
 	EXPECT_WITH(false, zero_key, len_blk, 0);
 }
 

@@ -1141,6 +1141,9 @@ static bool first_open(struct run *run)
 	if (!do_format(w))
 		return false;
 	run->formatting = false;
+	crash_between(w); /* from here on there is the new cache, and nothing else */
+	if (run->stop)
+		return false;
 	snprintf(w->what, sizeof(w->what), "first open");
 	if (!open_cache(w))
 		return false;

@@ -426,6 +426,11 @@ int pc_sim_wrap(const void *image, uint64_t len_bytes, enum pc_granularity granu
 	sim = calloc(1, sizeof(*sim));
 	if (sim == NULL)
 		return -ENOMEM;
+	rc = pc_media_init(&sim->media);
+	if (rc != 0) {
+		free(sim);
+		return rc;
+	}
 	(void)pthread_mutex_init(&sim->lock, NULL);
 	sim->media.ops = &sim_ops;
 	sim->media.len_bytes = len_bytes;
@@ -465,6 +470,7 @@ void pc_sim_reset(struct pc_sim *sim, const void *image)
 	}
 	sim->media.read_only = false;
 	sim->closed = false;
+	atomic_store(&sim->media.sync_error, 0); /* another process */
 	sim->stopped = false;
 	sim->lines_valid = false;
 	sim->hash_valid = false;
@@ -494,6 +500,7 @@ void pc_sim_free(struct pc_sim *sim)
 	free(sim->line_ordinal);
 	free(sim->seen);
 	(void)pthread_mutex_destroy(&sim->lock);
+	pc_media_fini(&sim->media);
 	free(sim);
 }
 
@@ -522,6 +529,7 @@ void pc_sim_store_orphan(struct pc_sim *sim, struct pc_sim_store store)
 void pc_sim_reopen(struct pc_sim *sim)
 {
 	sim->closed = false;
+	atomic_store(&sim->media.sync_error, 0); /* another process */
 }
 
 /* ------------------------------------------------------------------------------------------------ what is there */

@@ -118,7 +118,7 @@ refuses 1 'not a pcache cache.*--force' format precious --backing backing
 least=$("$PCACHE" format cache --backing backing --size 64K 2>&1 | sed -n 's/.*at least \([0-9]*\).*/\1/p')
 works format cache --backing backing --size "$least"
 refuses 1 'already holds.*--force' format cache --backing backing --size 64M
-works format cache --backing backing --size 4M --force
+works format cache --backing backing --size 9M --force
 [ "$(stat -c %a cache)" = 600 ] || { echo "the mode of a new cache is not 0600" >&2; faults=$((faults + 1)); }
 works check cache
 works info cache
@@ -179,7 +179,7 @@ fi
 
 # ---- the wrong backing
 refuses 1 'other-size: has 4194304 bytes.*8388608' drain cache --backing other-size
-works format named --backing backing --size 4M --backing-uuid 00112233-4455-6677-8899-aabbccddeeff
+works format named --backing backing --size 9M --backing-uuid 00112233-4455-6677-8899-aabbccddeeff
 works info --json named
 [ "$(jq -r .backing_uuid "$DISK_DIR/out")" = 00112233-4455-6677-8899-aabbccddeeff ] || { echo "the UUID is not recorded" >&2; faults=$((faults + 1)); }
 refuses 1 'no-such' drain cache --backing no-such
@@ -213,7 +213,7 @@ fi
 
 # ---- dirty data is never destroyed by accident
 if [ -x "$BIN_DIR/pcache-dirty" ]; then
-	works format dirty --backing backing --size 4M
+	works format dirty --backing backing --size 9M
 	"$BIN_DIR/pcache-dirty" dirty backing 1048576 || fail "cannot make dirty data"
 	works info --json dirty
 	[ "$(jq -r .dirty_bytes "$DISK_DIR/out")" = 1048576 ] || { echo "info does not show the dirty bytes" >&2; faults=$((faults + 1)); }

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Media: the part of a handle that every kind of media has: the lock around syncs, and the error that ends them. The rule itself is in pc_media_sync
+ * (media.h), which is inlined so that each call in the source stays a call site of its own for the crash simulator.
+ */
+#include "media/media.h"
+
+int pc_media_init(struct pc_media *media)
+{
+	atomic_init(&media->sync_error, 0);
+	return pc_mutex_init(&media->sync_lock, PC_RANK_MEDIA, 0);
+}
+
+void pc_media_fini(struct pc_media *media)
+{
+	pc_mutex_fini(&media->sync_lock);
+}
