@@ -89,6 +89,7 @@ struct run {
 	uint32_t keep_max;
 	bool stop; /* enough states, or a violation */
 	bool formatting; /* world 0 is in format */
+	bool old_is_broken; /* format finds an old cache that has lost its backing */
 	struct pc_oracle *old_oracle; /* of the cache that was there before format; NULL: none */
 	uint32_t op_idx;
 };
@@ -887,7 +888,7 @@ static void check_half_formatted(struct world *child)
 	const int rc = try_open(child);
 	bool is_new = true;
 
-	if (rc == PCACHE_E_NOT_A_CACHE || rc == PCACHE_E_CORRUPT)
+	if (rc == PCACHE_E_NOT_A_CACHE)
 		return;
 	if (rc != 0) {
 		fail(child, "open after a power cut in format gives %d: %s", rc, error_text(rc));
@@ -1113,7 +1114,9 @@ static bool make_old_cache(struct world *w)
 	w->oracle = oracle;
 	while (pc_oracle_next_version(oracle) < 1000)
 		; /* the old versions are never given again */
-	/* Writes of a full cache may have run write-back: what counts now is a fresh backing. */
+	/* Writes of a full cache may have run write-back; on a fresh backing the old cache is then no whole state any more. */
+	if (memcmp(mem_backing_live(w->mb), w->backing_image, mem_backing_size(w->mb)) != 0)
+		w->run->old_is_broken = true;
 	mem_backing_load(w->mb, w->backing_image);
 	pc_oracle_disk_load(w->oracle, &w->disk, w->backing_image);
 	w->disk.pending_nr = 0;
@@ -1133,7 +1136,7 @@ static bool first_open(struct run *run)
 		return false;
 	snprintf(w->what, sizeof(w->what), "format");
 	w->rng.state = pc_rng_mix(run->settings->seed + 13);
-	w->exploring = run->settings->seed % 4 == 0;
+	w->exploring = run->settings->seed % 4 == 0 && !run->old_is_broken;
 	w->point_pct = 100;
 	w->image_nr = 10;
 	w->snap_max = SNAP_NR_MAX;
