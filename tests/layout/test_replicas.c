@@ -158,26 +158,40 @@ static void newest_wins(void **state)
 
 /* ---- power cuts inside an update ----------------------------------------------------------------------------------------- */
 
+#define IMAGES_MAX 4096u
+
 struct update {
 	struct rig *rig;
-	struct pc_super super;
 	uint8_t *scratch;
+	uint8_t *images[IMAGES_MAX]; /* looked at when the update is done: its locks are held inside */
+	uint32_t image_nr;
 	uint64_t old_seq;
 	uint32_t seg_id; /* PC_SEG_NONE: the tail record */
-	uint32_t olds, news, images;
+	uint32_t olds, news;
 };
 
-/* Whatever survives, one whole copy is there, the old or the new. */
-static bool judge_image(void *user, const uint8_t *image, enum pc_sim_policy policy, uint64_t arg)
+static bool keep_image(void *user, const uint8_t *image, enum pc_sim_policy policy, uint64_t arg)
 {
 	struct update *update = user;
+	uint64_t len = pc_sim_media(update->rig->sim)->len_bytes;
+
+	(void)policy, (void)arg;
+	assert_true(update->image_nr < IMAGES_MAX);
+	update->images[update->image_nr] = malloc(len);
+	assert_non_null(update->images[update->image_nr]);
+	memcpy(update->images[update->image_nr++], image, len);
+	return true;
+}
+
+/* Whatever survives, one whole copy is there, the old or the new. */
+static void judge_image(struct update *update, const uint8_t *image)
+{
 	struct pc_super super;
 	struct pc_layout layout;
 	struct pc_sim *sim;
 	uint32_t bad;
 	uint64_t seq;
 
-	(void)policy, (void)arg;
 	assert_int_equal(pc_sim_wrap(image, pc_sim_media(update->rig->sim)->len_bytes, update->rig->o.granularity, 0, &sim), 0);
 	assert_int_equal(pc_layout_load_super(pc_sim_media(sim), &super, &bad), 0);
 	assert_int_equal(pc_layout_init(&layout, pc_sim_media(sim), &super), 0);
@@ -186,7 +200,6 @@ static bool judge_image(void *user, const uint8_t *image, enum pc_sim_policy pol
 	assert_true(seq == update->old_seq || seq == update->old_seq + 1);
 	update->olds += seq == update->old_seq;
 	update->news += seq != update->old_seq;
-	update->images++;
 	/* Mended, both copies are equal, and nothing is left to mend. */
 	assert_int_equal(pc_layout_repair(&layout), 0);
 	pc_layout_fini(&layout);
@@ -196,7 +209,15 @@ static bool judge_image(void *user, const uint8_t *image, enum pc_sim_policy pol
 	assert_int_equal(update->seg_id == PC_SEG_NONE ? layout.tail.seq : layout.segrecs[update->seg_id].seq, seq);
 	pc_layout_fini(&layout);
 	pc_sim_free(sim);
-	return true;
+}
+
+static void judge_images(struct update *update)
+{
+	assert_true(update->image_nr >= 4);
+	while (update->image_nr) {
+		judge_image(update, update->images[--update->image_nr]);
+		free(update->images[update->image_nr]);
+	}
 }
 
 static void on_fence(struct pc_sim *sim, enum pc_sim_event event, void *user)
@@ -205,7 +226,7 @@ static void on_fence(struct pc_sim *sim, enum pc_sim_event event, void *user)
 	const struct pc_sim_explore how = { .subset_max = 8, .word_max = 32, .line_max = 8, .random_nr = 4, .seed = 1 };
 
 	(void)event;
-	(void)pc_sim_explore(sim, &how, update->scratch, judge_image, update);
+	(void)pc_sim_explore(sim, &how, update->scratch, keep_image, update);
 }
 
 static void power_cut_between_the_copies(void **state)
@@ -236,8 +257,10 @@ static void power_cut_between_the_copies(void **state)
 			assert_int_equal(pc_layout_store_tail_locked(layout, &tail), 0);
 			pc_mutex_unlock(&layout->lock);
 			assert_true(copies_equal(&rig, pc_geo_tail_off(&layout->super, 0), pc_geo_tail_off(&layout->super, 1), 64));
+			judge_images(&update);
 		}
 		assert_true(update.olds > 0 && update.news > 0);
+		update.olds = update.news = 0;
 		update.seg_id = 20;
 		for (uint32_t i = 0; i < 3; i++) {
 			rec = layout->segrecs[20];
@@ -245,8 +268,9 @@ static void power_cut_between_the_copies(void **state)
 			rec.gen++;
 			assert_int_equal(pc_layout_store_segrec(layout, &rec), 0);
 			assert_true(copies_equal(&rig, pc_geo_segrec_off(&layout->super, 0, 20), pc_geo_segrec_off(&layout->super, 1, 20), 64));
+			judge_images(&update);
 		}
-		assert_true(update.images > 12);
+		assert_true(update.olds > 0 && update.news > 0);
 		free(update.scratch);
 		rig_down(&rig);
 	}
@@ -305,20 +329,33 @@ static void unknown_features(void **state)
 struct reformat {
 	struct rig *rig;
 	uint8_t *scratch;
+	uint8_t *images[IMAGES_MAX];
+	uint32_t image_nr;
 	uint8_t old_uuid[16];
 	uint32_t olds, nones, news;
 };
 
-/* What survives is the old cache with its dirty data, no cache, or the new, empty one. */
-static bool judge_format(void *user, const uint8_t *image, enum pc_sim_policy policy, uint64_t arg)
+static bool keep_format_image(void *user, const uint8_t *image, enum pc_sim_policy policy, uint64_t arg)
 {
 	struct reformat *ctx = user;
+	uint64_t len = pc_sim_media(ctx->rig->sim)->len_bytes;
+
+	(void)policy, (void)arg;
+	assert_true(ctx->image_nr < IMAGES_MAX);
+	ctx->images[ctx->image_nr] = malloc(len);
+	assert_non_null(ctx->images[ctx->image_nr]);
+	memcpy(ctx->images[ctx->image_nr++], image, len);
+	return true;
+}
+
+/* What survives is the old cache with its dirty data, no cache, or the new, empty one. */
+static void judge_format(struct reformat *ctx, const uint8_t *image)
+{
 	struct pc_sim *mine = ctx->rig->sim;
 	struct pc_sim *sim;
 	struct pcache_info info;
 	int rc;
 
-	(void)policy, (void)arg;
 	assert_int_equal(pc_sim_wrap(image, pc_sim_media(mine)->len_bytes, ctx->rig->o.granularity, 0, &sim), 0);
 	ctx->rig->sim = sim;
 	rc = rig_try_open(ctx->rig);
@@ -341,7 +378,6 @@ static bool judge_format(void *user, const uint8_t *image, enum pc_sim_policy po
 	}
 	ctx->rig->sim = mine;
 	pc_sim_free(sim);
-	return true;
 }
 
 static void on_format_fence(struct pc_sim *sim, enum pc_sim_event event, void *user)
@@ -350,7 +386,7 @@ static void on_format_fence(struct pc_sim *sim, enum pc_sim_event event, void *u
 	const struct pc_sim_explore how = { .subset_max = 6, .word_max = 64, .line_max = 64, .random_nr = 8, .seed = 3 };
 
 	(void)event;
-	(void)pc_sim_explore(sim, &how, ctx->scratch, judge_format, ctx);
+	(void)pc_sim_explore(sim, &how, ctx->scratch, keep_format_image, ctx);
 }
 
 static void power_cut_inside_format(void **state)
@@ -382,10 +418,14 @@ static void power_cut_inside_format(void **state)
 		assert_int_equal(pc_cache_format_media(pc_sim_media(rig.sim), config, &tweaks, backing), 0);
 		pcache_backing_free(backing);
 		pcache_config_free(config);
+		pc_sim_crash_at(rig.sim, 0, NULL, NULL);
+		while (ctx.image_nr) {
+			judge_format(&ctx, ctx.images[--ctx.image_nr]);
+			free(ctx.images[ctx.image_nr]);
+		}
 		assert_true(ctx.olds > 0);
 		assert_true(ctx.nones > 0);
 		assert_true(ctx.news > 0);
-		pc_sim_crash_at(rig.sim, 0, NULL, NULL);
 		free(ctx.scratch);
 		rig_down(&rig);
 	}

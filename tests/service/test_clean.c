@@ -142,6 +142,51 @@ static void clean_zeroes_go(void **state)
 	rig_down(&rig);
 }
 
+/* With no slot left to append to, clean data is dropped, poison is not: the backing's older bytes would show. */
+static void poison_is_never_dropped(void **state)
+{
+	_Alignas(64) uint8_t slot[PC_SLOT_BYTES];
+	struct pc_log *log;
+	struct rig rig;
+	uint64_t pos, at;
+	uint32_t id;
+
+	(void)state;
+	for (uint32_t poison = 0; poison < 2; poison++) {
+		rig_zero(&rig);
+		rig_up(&rig);
+		log = &rig.cache->log;
+		rig_write(&rig, 0, 512, 0);
+		rig_flush(&rig);
+		if (poison)
+			rig_flip(&rig, rig_find(&rig, 0));
+		pos = head(&rig);
+		assert_int_equal(pcache_drain(rig.cache, NULL, NULL), poison ? PCACHE_E_POISONED : 0);
+		leave_segment(&rig, 8192);
+		assert_int_equal(pcache_drain(rig.cache, NULL, NULL), poison ? PCACHE_E_POISONED : 0);
+		assert_true(pos / 64 == atomic_load(&log->tail) / 64);
+		/* Somebody else has every free segment, and every slot. */
+		while (pc_segmap_take_log(&rig.cache->map, 1000, 1, &id) == 0)
+			;
+		while (pc_log_reserve(log, 0, 1, PC_LOG_CLEANING, &at) == 0) {
+			pc_kset_encode_void(slot, at, pc_log_seg(log, at)->nonce, 1);
+			pc_log_store(log, at, slot, 1);
+			pc_media_fence(log->media);
+			pc_log_done(log, 0);
+		}
+		assert_int_equal(pcache_drain(rig.cache, NULL, NULL), poison ? PCACHE_E_POISONED : 0);
+		if (poison) {
+			assert_true(pc_cache_step(rig.cache, PC_STEP_CLEAN, true) <= 0);
+			assert_int_equal(pcache_read(rig.cache, rig.scratch, 0, 512, 0), PCACHE_E_POISONED);
+		} else {
+			assert_int_equal(pc_cache_step(rig.cache, PC_STEP_CLEAN, true), 1);
+			assert_true(atomic_load(&log->tail) / 64 > pos / 64);
+			rig_check_range(&rig, 0, 4096);
+		}
+		rig_down(&rig);
+	}
+}
+
 static void eviction_spares_dirty_data(void **state)
 {
 	struct rig rig;
@@ -234,6 +279,7 @@ int main(void)
 		cmocka_unit_test(live_fragments_are_appended_again),
 		cmocka_unit_test(overlapping_keys_of_one_kset),
 		cmocka_unit_test(clean_zeroes_go),
+		cmocka_unit_test(poison_is_never_dropped),
 		cmocka_unit_test(eviction_spares_dirty_data),
 		cmocka_unit_test(gc_percent),
 		cmocka_unit_test(always_progress),
