@@ -86,6 +86,7 @@ struct pcache {
 	uint64_t atomic_max_bytes;
 	uint32_t gc_percent;
 	uint32_t writeback_delay_ms;
+	uint32_t clean_keys_max; /* keys in one kset of log cleaning */
 	uint32_t fill_leave_segs; /* free segments that fills leave to writers */
 	bool data_crc;
 	bool strict; /* ordering */

@@ -105,6 +105,11 @@ typedef enum pc_walk (*pc_walk_fn)(void *ctx, struct pc_extent *extent);
 void pc_index_walk_range_locked(struct pc_index *index, uint64_t vol_blk, uint64_t len_blk, pc_walk_fn fn, void *ctx);
 /* The same over a whole shard, which must be locked. */
 void pc_index_walk_shard_locked(struct pc_index *index, uint32_t shard_idx, pc_walk_fn fn, void *ctx);
+/*
+ * The same from the extent at or behind from_vol_blk on, so that a long walk can let others in between. While the lock is held, extents that fn kept stay where they are
+ * in memory until something is dropped or inserted: fn may remember them.
+ */
+void pc_index_walk_shard_from_locked(struct pc_index *index, uint32_t shard_idx, uint64_t from_vol_blk, pc_walk_fn fn, void *ctx);
 
 /*
  * A fill in flight: listed before the backing is read, cancelled by any insertion or erasure that overlaps. Embedded in the caller's frame. The range must lie

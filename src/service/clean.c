@@ -2,10 +2,13 @@
 /*
  * Log cleaning: the tail of the log moves on by one segment.
  *
- * Of each key in the oldest segment the fragments that are still live (the index says so: an extent carries the position of its key) are appended again, 32 bytes each,
- * marked clean and appended again; no data moves. Decision, reservation and append are one step under the shard locks, so an overwrite cannot come
- * between. Then the tail record moves, then the segment is free. The tail never passes the durable dirty tail nor a position that is not durable, so everything met here is clean,
- * and dropping it instead is always allowed: that is done when there are no slots left to append to, so cleaning always ends and always frees its segment.
+ * What is still live of the oldest segment are the extents of the index whose position lies in it. They are appended again, 32 bytes each,
+ * marked clean and appended again; no data moves. They are found by a walk over the index, not over the segment: most keys there are dead, and a look-up of each would
+ * cost more than a walk in order. The walk lets go of a shard's lock after a while; what comes behind it carries newer positions. Decision, reservation and append are one step
+ * under the shard lock, so an overwrite cannot come between.
+ *
+ * Then the tail record moves, then the segment is free. The tail never passes the settled dirty tail nor a position that is not durable, so everything met here is clean, and dropping it
+ * instead is always allowed (but for poison): that is done when there are no slots left to append to, so cleaning always ends and always frees its segment.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -14,41 +17,54 @@
 #include "service/internal.h"
 
 #define FRAGMENTS_MAX 62u
+#define VISIT_MAX 2048u /* extents looked at in one hold of a shard's lock */
 
 /* How far cleaning may go in appending, before it drops what is left. */
 struct budget {
 	uint64_t slots_left;
 };
 
-struct move_ctx {
+/* One stretch of a shard. */
+struct stretch {
 	struct pcache *cache;
-	const struct pc_key *key;
-	uint64_t old_pos;
-	uint64_t new_pos; /* 0: drop */
+	uint64_t tail_end_pos; /* extents below are of the oldest segment */
+	struct pc_extent *found[FRAGMENTS_MAX];
+	uint32_t found_nr;
+	uint32_t visited_nr;
+	uint64_t resume_blk; /* where the next stretch begins */
+	bool at_end; /* of the shard */
 };
 
-/* Whether extent comes from this key: where ranges of one kset overlap, two of its keys have extents at one position in one range. */
-static bool is_of_key(const struct pc_extent *extent, const struct pc_key *key, uint64_t pos)
+static enum pc_walk gather(void *ctx, struct pc_extent *extent)
 {
-	if (extent->pos != pos)
-		return false;
-	if ((extent->flags & PC_EXT_TYPE_MASK) != PC_EXT_DATA)
-		return true;
-	return extent->seg_id == key->seg_id && extent->vol_blk - key->vol_blk == (uint64_t)extent->seg_blk - key->seg_blk;
+	struct stretch *stretch = ctx;
+
+	if (stretch->found_nr == PC_MIN(FRAGMENTS_MAX, stretch->cache->clean_keys_max) || stretch->visited_nr == VISIT_MAX) {
+		stretch->resume_blk = extent->vol_blk;
+		stretch->at_end = false;
+		return PC_WALK_STOP;
+	}
+	stretch->visited_nr++;
+	if (extent->pos < stretch->tail_end_pos)
+		stretch->found[stretch->found_nr++] = extent;
+	return PC_WALK_KEEP;
 }
 
-static enum pc_walk move_extent(void *ctx, struct pc_extent *extent)
+static bool is_poison(const struct pc_extent *extent)
 {
-	const struct move_ctx *move = ctx;
+	return (extent->flags & PC_EXT_TYPE_MASK) == PC_EXT_POISON;
+}
 
-	if (!is_of_key(extent, move->key, move->old_pos))
+static enum pc_walk drop_old(void *ctx, struct pc_extent *extent)
+{
+	struct stretch *stretch = ctx;
+
+	if (stretch->visited_nr == 0)
+		return PC_WALK_STOP;
+	stretch->visited_nr--;
+	if (extent->pos >= stretch->tail_end_pos || is_poison(extent))
 		return PC_WALK_KEEP;
-	if (move->new_pos) {
-		extent->pos = move->new_pos;
-		return PC_WALK_KEEP;
-	}
-	if ((extent->flags & PC_EXT_TYPE_MASK) == PC_EXT_DATA)
-		pc_segmap_unref(&move->cache->map, &move->cache->map.segs[extent->seg_id], extent->len_blk);
+	pc_segmap_unref(&stretch->cache->map, &stretch->cache->map.segs[extent->seg_id], extent->len_blk);
 	return PC_WALK_DROP;
 }
 
@@ -76,88 +92,63 @@ static void put_fragment(struct pcache *cache, struct pc_kbuf *kbuf, const struc
 	pc_kbuf_put_key(kbuf, cell_idx, &key, chunk_nr);
 }
 
-/* Appends the fragments in kbuf again, or says that they must be dropped. Poison is never dropped: without it the backing's older bytes would show. */
-static uint64_t append_fragments(struct pcache *cache, uint64_t mask, struct budget *budget)
+/* Appends extents again and gives them their new position. False: no slots, nothing was done. */
+static bool append_again(struct pcache *cache, uint32_t shard_idx, struct pc_extent *const *extents, uint32_t nr, struct budget *budget)
 {
 	struct pc_kbuf *kbuf = &cache->cleaner->kbuf;
-	uint32_t slot_nr = pc_kbuf_slot_nr(kbuf), idx = (uint32_t)__builtin_ctzll(mask);
 	uint64_t pos;
 
-	if (slot_nr > budget->slots_left)
-		return 0;
-	if (pc_log_reserve(&cache->log, idx, slot_nr, PC_LOG_CLEANING, &pos))
-		return 0;
-	budget->slots_left -= slot_nr;
-	pc_append_commit(cache, idx, pos, kbuf);
-	return pos;
+	pc_kbuf_reset(kbuf);
+	for (uint32_t i = 0; i < nr; i++)
+		put_fragment(cache, kbuf, extents[i]);
+	if (pc_kbuf_slot_nr(kbuf) > budget->slots_left ||
+	    pc_log_reserve(&cache->log, shard_idx, pc_kbuf_slot_nr(kbuf), PC_LOG_CLEANING, &pos))
+		return false;
+	budget->slots_left -= pc_kbuf_slot_nr(kbuf);
+	pc_append_commit(cache, shard_idx, pos, kbuf);
+	for (uint32_t i = 0; i < nr; i++)
+		extents[i]->pos = pos;
+	return true;
 }
 
-/* One key of the oldest segment. */
-static int clean_key(struct pcache *cache, const struct pc_key *key, uint64_t pos, struct budget *budget)
+/* Without poison the backing's older bytes would show, so it is appended even beyond the budget. 0 or PCACHE_E_FULL. */
+static int append_poison(struct pcache *cache, uint32_t shard_idx, struct stretch *stretch)
 {
-	struct pc_kbuf *kbuf = &cache->cleaner->kbuf;
-	uint64_t blk = key->vol_blk, end_blk = key->vol_blk + key->len_blk;
-	struct pc_extent found[FRAGMENTS_MAX];
-	bool has_poison = false;
+	struct budget unlimited = { .slots_left = UINT64_MAX };
 
-	while (blk < end_blk) {
-		uint64_t part_end = PC_MIN(end_blk, pc_index_stripe_end(cache->index, blk));
-		uint64_t mask = pc_index_mask(cache->index, blk, part_end - blk);
-		struct move_ctx move = { .cache = cache, .key = key, .old_pos = pos };
-		uint32_t nr;
-
-		pc_kbuf_reset(kbuf);
-		pc_index_lock(cache->index, mask);
-		nr = pc_index_lookup_locked(cache->index, blk, part_end - blk, found, FRAGMENTS_MAX);
-		if (nr == FRAGMENTS_MAX)
-			part_end = found[nr - 1].vol_blk + found[nr - 1].len_blk;
-		for (uint32_t i = 0; i < nr; i++) {
-			if (!is_of_key(&found[i], key, pos))
-				continue;
-			has_poison |= (found[i].flags & PC_EXT_TYPE_MASK) == PC_EXT_POISON;
-			put_fragment(cache, kbuf, &found[i]);
-		}
-		if (kbuf->key_nr) {
-			move.new_pos = append_fragments(cache, mask, budget);
-			if (move.new_pos || !has_poison)
-				pc_index_walk_range_locked(cache->index, blk, part_end - blk, move_extent, &move);
-		}
-		pc_index_unlock(cache->index, mask);
-		if (kbuf->key_nr && !move.new_pos && has_poison)
+	for (uint32_t i = 0; i < stretch->found_nr; i++)
+		if (is_poison(stretch->found[i]) && !append_again(cache, shard_idx, &stretch->found[i], 1, &unlimited))
 			return PCACHE_E_FULL;
-		blk = part_end;
-	}
 	return 0;
 }
 
-static int clean_kset(struct pcache *cache, const void *buf, const struct pc_kset *kset, struct budget *budget)
+static int clean_stretch_locked(struct pcache *cache, uint32_t shard_idx, uint64_t from_blk, struct stretch *stretch, struct budget *budget)
 {
-	struct pc_key_cursor cursor;
-	struct pc_key key;
-	const struct pcm_le32 *crcs;
-	int rc = 0;
+	int rc;
 
-	pc_key_first(buf, kset, &cache->layout.rules, &cursor);
-	while (!rc && pc_key_next(&cursor, &key, &crcs))
-		rc = clean_key(cache, &key, kset->pos, budget);
+	stretch->found_nr = 0;
+	stretch->visited_nr = 0;
+	stretch->at_end = true;
+	pc_index_walk_shard_from_locked(cache->index, shard_idx, from_blk, gather, stretch);
+	if (stretch->found_nr == 0 || append_again(cache, shard_idx, stretch->found, stretch->found_nr, budget))
+		return 0;
+	rc = append_poison(cache, shard_idx, stretch);
+	if (!rc)
+		pc_index_walk_shard_from_locked(cache->index, shard_idx, from_blk, drop_old, stretch);
 	return rc;
 }
 
-static int clean_segment(struct pcache *cache, uint64_t from, uint64_t end, struct budget *budget)
+static int clean_shard(struct pcache *cache, uint32_t shard_idx, uint64_t tail_end_pos, struct budget *budget)
 {
-	struct pc_cleaner *cleaner = cache->cleaner;
+	struct stretch stretch = { .cache = cache, .tail_end_pos = tail_end_pos, .at_end = false };
+	uint64_t from_blk = 0;
 	int rc = 0;
 
-	pc_log_reader_reset(&cleaner->reader);
-	for (uint64_t pos = from; pos < end && !rc;) {
-		struct pc_kset kset;
-		const void *buf;
-
-		if (pc_log_reader_at(&cleaner->reader, pos, end, &kset, &buf) != PC_VALID)
-			return PCACHE_E_CORRUPT;
-		if (kset.type == PC_KSET_KEYS)
-			rc = clean_kset(cache, buf, &kset, budget);
-		pos += kset.slot_nr;
+	while (!rc && !stretch.at_end) {
+		pc_index_lock(cache->index, UINT64_C(1) << shard_idx);
+		rc = clean_stretch_locked(cache, shard_idx, from_blk, &stretch, budget);
+		pc_index_unlock(cache->index, UINT64_C(1) << shard_idx);
+		from_blk = stretch.resume_blk;
 	}
 	return rc;
 }
@@ -196,7 +187,9 @@ static int clean_oldest(struct pcache *cache)
 
 	if (!tail_may_move(cache, end))
 		return 0;
-	rc = clean_segment(cache, from, end, &budget);
+	rc = 0;
+	for (uint32_t i = 0; !rc && i < pc_index_shard_nr(cache->index); i++)
+		rc = clean_shard(cache, i, end, &budget);
 	if (rc == PCACHE_E_FULL) {
 		/* Poison may not be dropped, and there is no slot for it: another segment, whatever the limit. The next step goes on. */
 		rc = pc_log_extend(log, true);

@@ -33,7 +33,6 @@ struct pc_writeback {
 
 struct pc_cleaner {
 	struct pc_mutex lock; /* PC_RANK_SPACE_STEP: everything below */
-	struct pc_log_reader reader;
 	struct pc_kbuf kbuf;
 	struct pc_evict_candidate *candidates;
 	uint8_t *victim;

@@ -65,16 +65,11 @@ static int new_cleaner(struct pcache *cache)
 	memset(cleaner->kbuf.cells, 0, CLEANER_CELLS * PC_CELL_BYTES);
 	cleaner->kbuf.cell_nr = 1;
 	cleaner->kbuf.cell_max = CLEANER_CELLS;
-	rc = pc_log_reader_init(&cleaner->reader, &cache->log);
-	if (rc)
-		goto undo;
 	rc = pc_mutex_init(&cleaner->lock, PC_RANK_SPACE_STEP, 0);
 	if (rc)
-		goto undo_reader;
+		goto undo;
 	cache->cleaner = cleaner;
 	return 0;
-undo_reader:
-	pc_log_reader_fini(&cleaner->reader);
 undo:
 	free(cleaner->kbuf.cells);
 	free(cleaner->victim);
@@ -90,7 +85,6 @@ static void free_cleaner(struct pcache *cache)
 	if (!cleaner)
 		return;
 	pc_mutex_fini(&cleaner->lock);
-	pc_log_reader_fini(&cleaner->reader);
 	free(cleaner->kbuf.cells);
 	free(cleaner->victim);
 	free(cleaner->candidates);
