@@ -40,7 +40,7 @@ frozen() {
 	name=$1 folder=$2
 	shift 2
 	[ -z "${FREEZE_VARIANT:-}" ] || [ "$FREEZE_VARIANT" = "$name" ] || return 0
-	rm -rf "$folder" && mkdir "$folder" || fail "no folder"
+	rm -rf "$folder" "$DISK_DIR/writer.log" && mkdir "$folder" || fail "no folder"
 	"$FREEZE" write cache="$folder/cache" backing="$folder/backing" record="$folder/record" seed="$SEED" "$@" >"$DISK_DIR/writer.log" 2>&1 &
 	CHILD=$!
 	tries=0
