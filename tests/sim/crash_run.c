@@ -40,6 +40,7 @@ struct snap {
 	uint32_t store_nr;
 	uint32_t store_max;
 	struct mem_backing *mb;
+	struct pc_oracle_disk disk;
 };
 
 struct world {
@@ -80,6 +81,7 @@ struct run {
 	struct pc_crash_result *result;
 	struct pc_gen_shape shape;
 	struct pcache_config *config;
+	struct pcache_config *config_read_only;
 	struct world worlds[PC_CRASH_DEPTH_MAX + 1];
 	struct set states; /* image, disk and what the oracle accepts */
 	struct set images; /* image and disk */
@@ -206,6 +208,8 @@ static void take_snap(struct world *w, const char *when, bool between)
 		snap->stores[i] = pc_sim_pending(w->sim, i);
 	snap->store_nr = (uint32_t)store_nr;
 	snap->mb = must(mem_backing_clone(w->mb));
+	if (!pc_oracle_disk_copy(&snap->disk, &w->disk))
+		abort();
 }
 
 static void crash_point(struct world *w, const char *when, bool between)
@@ -489,7 +493,7 @@ static void explore_snap(struct world *w, const struct snap *snap)
 		image_nr = PC_MAX(image_nr, 4u);
 	for (uint32_t nth = 0; nth < image_nr && !run->stop; nth++)
 		explore_image(w, snap, base_hash, nth, false);
-	if (!run->stop && snap->store_nr != 0 && pc_rng_chance(&w->rng, 30))
+	if (!run->stop && (snap->store_nr != 0 || mem_backing_pending_nr(snap->mb) != 0) && pc_rng_chance(&w->rng, 30))
 		explore_image(w, snap, base_hash, 0, true);
 }
 
@@ -541,13 +545,13 @@ static bool may_fail(const struct world *w, int rc)
 	return w->faulted && rc == -EIO;
 }
 
-static int try_open(struct world *w)
+static int try_open(struct world *w, const struct pcache_config *config)
 {
 	struct pcache_backing *backing = must(mem_backing_attach(w->mb));
 	int rc;
 
 	call_begin(w);
-	rc = pc_cache_open_media(pc_sim_media(w->sim), w->run->config, &w->tweaks, backing, &w->cache);
+	rc = pc_cache_open_media(pc_sim_media(w->sim), config, &w->tweaks, backing, &w->cache);
 	call_end(w);
 	if (rc != 0) {
 		w->cache = NULL;
@@ -559,11 +563,11 @@ static int try_open(struct world *w)
 /* Opens the media that the world holds. */
 static bool open_cache(struct world *w)
 {
-	int rc = try_open(w);
+	int rc = try_open(w, w->run->config);
 
 	if (may_fail(w, rc) && !w->run->stop) {
 		w->no_faults = true;
-		rc = try_open(w);
+		rc = try_open(w, w->run->config);
 		w->no_faults = false;
 	}
 	if (rc != 0) {
@@ -885,7 +889,7 @@ static void work_on(struct world *w)
 static void check_half_formatted(struct world *child)
 {
 	struct run *run = child->run;
-	const int rc = try_open(child);
+	const int rc = try_open(child, run->config);
 	bool is_new = true;
 
 	if (rc == PCACHE_E_NOT_A_CACHE)
@@ -907,6 +911,37 @@ static void check_half_formatted(struct world *child)
 	fail(child, "after a power cut in format: neither the new cache nor the old one: %s", pc_oracle_text(child->oracle));
 }
 
+/* A read-only open stores nothing, and shows what may be there, or says that recovery comes first. */
+static bool check_read_only(struct world *child)
+{
+	struct run *run = child->run;
+	const uint64_t copies = pc_sim_counts(child->sim).copies;
+	struct pc_oracle *oracle;
+	int rc;
+
+	child->no_faults = true;
+	rc = try_open(child, run->config_read_only);
+	child->no_faults = false;
+	if (rc == PCACHE_E_READ_ONLY)
+		return true;
+	if (rc != 0) {
+		fail(child, "read-only open gives %d: %s", rc, error_text(rc));
+		return false;
+	}
+	if (!read_all(child, run->seen))
+		return false;
+	oracle = must(pc_oracle_clone(child->oracle));
+	if (!pc_oracle_recover(oracle, run->seen))
+		fail(child, "read-only: %s", pc_oracle_text(oracle));
+	pc_oracle_free(oracle);
+	pc_cache_abandon(child->cache);
+	child->cache = NULL;
+	pc_sim_reopen(child->sim);
+	if (pc_sim_counts(child->sim).copies != copies)
+		fail(child, "a read-only open has stored to the media");
+	return !run->stop;
+}
+
 static void check_recovered(struct world *child)
 {
 	struct run *run = child->run;
@@ -915,6 +950,8 @@ static void check_recovered(struct world *child)
 		fail(child, "%s", pc_oracle_text(child->oracle));
 		return;
 	}
+	if (pc_rng_chance(&child->rng, 8) && !check_read_only(child))
+		return;
 	if (!open_cache(child) || !read_all(child, run->seen))
 		return;
 	if (!pc_oracle_recover(child->oracle, run->seen)) {
@@ -937,11 +974,19 @@ static void load_state(struct world *child, uint64_t key, const struct snap *kil
 	pc_sim_reset(child->sim, child->image);
 	for (uint32_t i = 0; killed != NULL && i < killed->store_nr; i++)
 		pc_sim_store_orphan(child->sim, killed->stores[i]);
-	mem_backing_load(child->mb, child->backing_image);
 	if (!pc_oracle_copy(child->oracle, above->oracle))
 		abort();
-	pc_oracle_disk_load(child->oracle, &child->disk, child->backing_image);
-	child->disk.pending_nr = 0;
+	if (killed != NULL) {
+		/* The disk goes on as it was, with what it has not made durable yet. */
+		mem_backing_destroy(child->mb);
+		child->mb = must(mem_backing_clone(killed->mb));
+		mem_backing_observe(child->mb, at_backing, child);
+		if (!pc_oracle_disk_copy(&child->disk, &killed->disk))
+			abort();
+	} else {
+		mem_backing_load(child->mb, child->backing_image);
+		pc_oracle_disk_load(child->oracle, &child->disk, child->backing_image);
+	}
 	child->nonce.state = pc_rng_mix(key + 1);
 	child->rng.state = pc_rng_mix(key + 2);
 	child->memory = above->memory;
@@ -1040,6 +1085,7 @@ static void world_fini(struct world *w)
 		free(w->snaps[i].durable);
 		free(w->snaps[i].stores);
 		mem_backing_destroy(w->snaps[i].mb);
+		pc_oracle_disk_fini(&w->snaps[i].disk);
 	}
 	pc_sim_free(w->sim);
 	mem_backing_destroy(w->mb);
@@ -1051,7 +1097,7 @@ static void world_fini(struct world *w)
 
 static void set_option(struct run *run, int option, uint64_t value)
 {
-	if (pcache_config_set(run->config, option, value) != 0)
+	if (pcache_config_set(run->config, option, value) != 0 || pcache_config_set(run->config_read_only, option, value) != 0)
 		abort();
 }
 
@@ -1059,7 +1105,7 @@ static void config_init(struct run *run)
 {
 	const struct pc_gen_shape *shape = &run->shape;
 
-	if (pcache_config_new(&run->config) != 0)
+	if (pcache_config_new(&run->config) != 0 || pcache_config_new(&run->config_read_only) != 0)
 		abort();
 	set_option(run, PCACHE_OPT_BLOCK_BYTES, shape->block_bytes);
 	set_option(run, PCACHE_OPT_SEGMENT_BYTES, shape->segment_bytes);
@@ -1072,6 +1118,8 @@ static void config_init(struct run *run)
 	set_option(run, PCACHE_OPT_MAINTENANCE, PCACHE_MAINTENANCE_CALLER);
 	set_option(run, PCACHE_OPT_FULL_POLICY, shape->full_error);
 	set_option(run, PCACHE_OPT_WRITEBACK_DELAY_MS, 0); /* no clock */
+	if (pcache_config_set(run->config_read_only, PCACHE_OPT_READ_ONLY, 1) != 0)
+		abort();
 }
 
 static bool do_format(struct world *w)
@@ -1093,16 +1141,17 @@ static bool make_old_cache(struct world *w)
 {
 	struct pc_rng rng = {pc_rng_mix(w->run->settings->seed + 11)};
 	struct pc_oracle *oracle = w->oracle;
+	const uint32_t op_nr = 10 + (pc_rng_chance(&rng, 50) ? pc_rng_below(&rng, 120) : 0);
 
 	snprintf(w->what, sizeof(w->what), "older cache");
 	if (!do_format(w) || !open_cache(w))
 		return false;
 	w->oracle = must(pc_oracle_clone(oracle));
-	for (uint32_t i = 0; i < 10 && !w->run->stop; i++) {
+	for (uint32_t i = 0; i < op_nr && !w->run->stop; i++) {
 		struct pc_gen_op op;
 
 		pc_gen_op(&rng, &w->run->shape, &w->memory, &op);
-		if (op.kind <= PC_GEN_ZEROES)
+		if (op.kind <= PC_GEN_ZEROES || op_nr > 10)
 			do_op(w, &op);
 	}
 	if (!w->run->stop)
@@ -1225,6 +1274,7 @@ void pc_crash_run(const struct pc_crash_settings *settings, struct pc_crash_resu
 	}
 	pc_oracle_free(run->old_oracle);
 	pcache_config_free(run->config);
+	pcache_config_free(run->config_read_only);
 	free(run->states.slots);
 	free(run->images.slots);
 	free(run->io);

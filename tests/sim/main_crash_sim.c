@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include "base/lock.h"
@@ -20,7 +21,8 @@
 #include "sim/crash_run.h"
 
 #define SHRINK_TRIES_MAX 400u
-#define HANG_S 120u
+#define HANG_CPU_S 120 /* of one seed, which takes a second */
+#define HANG_S 900u /* the same on the clock, for a run that sleeps for ever */
 
 struct options {
 	uint64_t seconds;
@@ -157,7 +159,7 @@ static struct options parse(int argc, char **argv)
 static void on_signal(int number)
 {
 	char text[96];
-	const int len = snprintf(text, sizeof(text), "pcache-crash-sim: %s in seed %" PRIu64 "\n", number == SIGALRM ? "no progress" : "signal", seed_now);
+	const int len = snprintf(text, sizeof(text), "pcache-crash-sim: %s in seed %" PRIu64 "\n", number == SIGALRM || number == SIGPROF ? "no progress" : "signal", seed_now);
 
 	if (len > 0 && write(STDERR_FILENO, text, (size_t)len) < 0)
 		_exit(1);
@@ -174,6 +176,7 @@ static void catch_signals(void)
 	sigaction(SIGBUS, &action, NULL);
 	sigaction(SIGFPE, &action, NULL);
 	sigaction(SIGALRM, &action, NULL);
+	sigaction(SIGPROF, &action, NULL);
 }
 
 /* Adds the sites of one seed to those of all. */
@@ -197,6 +200,15 @@ static void print_sites(const struct pc_crash_result *all)
 	for (uint32_t i = 0; i < all->site_nr; i++)
 		printf("0x%" PRIxPTR " %s %" PRIu64 "\n", (uintptr_t)all->sites[i].address - (uintptr_t)__executable_start, all->sites[i].op,
 		       all->sites[i].calls);
+}
+
+/* Begins the time of one seed. */
+static void watch(void)
+{
+	const struct itimerval timer = {.it_value = {.tv_sec = HANG_CPU_S}};
+
+	alarm(HANG_S);
+	(void)setitimer(ITIMER_PROF, &timer, NULL);
 }
 
 /* Leaves out operations, in ever smaller groups, as long as the seed still fails. */
@@ -224,7 +236,7 @@ static void shrink(struct pc_crash_settings *settings, bool *skip, struct pc_cra
 			if (!changed)
 				continue;
 			tries++;
-			alarm(HANG_S);
+			watch();
 			pc_crash_run(settings, &attempt);
 			if (attempt.failed) {
 				*result = attempt;
@@ -280,7 +292,7 @@ int main(int argc, char **argv)
 		seed_now = options.seed + i;
 		settings.seed = seed_now;
 		settings.states_max = options.states == 0 ? 0 : options.states - states;
-		alarm(HANG_S);
+		watch();
 		pc_crash_run(&settings, &result);
 		alarm(0);
 		add_sites(&all, &result);

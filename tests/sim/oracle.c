@@ -551,6 +551,23 @@ void pc_oracle_disk_fini(struct pc_oracle_disk *disk)
 	memset(disk, 0, sizeof(*disk));
 }
 
+bool pc_oracle_disk_copy(struct pc_oracle_disk *to, const struct pc_oracle_disk *from)
+{
+	if (to->pending_max < from->pending_nr) {
+		struct pc_oracle_disk_write *pending = realloc(to->pending, from->pending_max * sizeof(*pending));
+
+		if (pending == NULL)
+			return false;
+		to->pending = pending;
+		to->pending_max = from->pending_max;
+	}
+	memcpy(to->durable, from->durable, sizeof(to->durable));
+	if (from->pending_nr != 0)
+		memcpy(to->pending, from->pending, from->pending_nr * sizeof(*to->pending));
+	to->pending_nr = from->pending_nr;
+	return true;
+}
+
 void pc_oracle_disk_load(const struct pc_oracle *oracle, struct pc_oracle_disk *disk, const uint8_t *image)
 {
 	disk->pending_nr = 0;

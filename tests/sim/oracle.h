@@ -94,6 +94,7 @@ struct pc_oracle_disk {
 };
 void pc_oracle_disk_init(struct pc_oracle_disk *disk);
 void pc_oracle_disk_fini(struct pc_oracle_disk *disk);
+bool pc_oracle_disk_copy(struct pc_oracle_disk *to, const struct pc_oracle_disk *from); /* false: no memory */
 void pc_oracle_disk_load(const struct pc_oracle *oracle, struct pc_oracle_disk *disk, const uint8_t *image);
 /* One write of len_blk blocks; buf NULL: zeroes. False: no memory, or a block is torn or misplaced. */
 bool pc_oracle_disk_write(struct pc_oracle *oracle, struct pc_oracle_disk *disk, uint32_t blk, uint32_t len_blk, const uint8_t *buf);
