@@ -9,7 +9,8 @@ static void durable_record(struct rig *rig, unsigned int replica, uint32_t id, s
 {
 	struct pcm_segrec bytes;
 
-	memcpy(&bytes, pc_sim_durable(rig->sim) + pc_geo_segrec_off(&rig->cache->layout.super, replica, id), sizeof(bytes));
+	memcpy(&bytes, pc_sim_durable(rig->sim) + pc_geo_segrec_off(&rig->cache->layout.super, replica, id),
+	       sizeof(bytes));
 	assert_int_equal(pc_segrec_decode(&bytes, id, out_rec), PC_VALID);
 }
 

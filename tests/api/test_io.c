@@ -70,8 +70,10 @@ static void bad_ranges(void **state)
 		};
 
 		for (size_t i = 0; i < PC_ARRAY_NR(bad); i++) {
-			struct pcache_range ranges[2] = { { .buf = rig.model, .off = 0, .len = block },
-							  { .buf = rig.scratch, .off = bad[i].off, .len = bad[i].len } };
+			struct pcache_range ranges[2] = {
+				{ .buf = rig.model, .off = 0, .len = block },
+				{ .buf = rig.scratch, .off = bad[i].off, .len = bad[i].len }
+			};
 
 			memcpy(rig.scratch, rig.model, block);
 			assert_int_equal(pcache_read(rig.cache, rig.scratch, bad[i].off, bad[i].len, 0), bad[i].code);
@@ -208,7 +210,8 @@ static void full_cache_with_a_broken_backing(void **state)
 			uint64_t off = rig_below(&rig, 200) * 1024;
 
 			rig_pattern(&rig, rig.scratch, 1024);
-			for (uint32_t tries = 0; (rc = pcache_write(rig.cache, rig.scratch, off, 1024, 0)) == PCACHE_E_FULL; tries++) {
+			for (uint32_t tries = 0;
+			     (rc = pcache_write(rig.cache, rig.scratch, off, 1024, 0)) == PCACHE_E_FULL; tries++) {
 				assert_true(rig.o.threads && tries < 10000);
 				(void)usleep(1000);
 			}
@@ -252,7 +255,8 @@ static void *write_on(void *arg)
 	struct waiter *waiter = arg;
 
 	for (uint32_t i = 0; i < 500 && !waiter->rc; i++) {
-		waiter->rc = pcache_write(waiter->rig->cache, waiter->rig->model + 512 * (uint64_t)(i % 500), 512 * (uint64_t)(i % 500), 512, 0);
+		waiter->rc = pcache_write(waiter->rig->cache, waiter->rig->model + 512 * (uint64_t)(i % 500),
+					  512 * (uint64_t)(i % 500), 512, 0);
 		atomic_fetch_add(&waiter->done_nr, 1);
 	}
 	return NULL;

@@ -481,7 +481,8 @@ static int use_in_child(struct place *place, struct pcache *cache)
 		return 3;
 	if (pcache_flush(cache) != PCACHE_E_FORKED || pcache_drain(cache, NULL, NULL) != PCACHE_E_FORKED)
 		return 4;
-	if (pcache_discard(cache, 0, 512, 0) != PCACHE_E_FORKED || pcache_write_zeroes(cache, 0, 512, 0) != PCACHE_E_FORKED)
+	if (pcache_discard(cache, 0, 512, 0) != PCACHE_E_FORKED ||
+	    pcache_write_zeroes(cache, 0, 512, 0) != PCACHE_E_FORKED)
 		return 5;
 	if (pcache_maintain(cache, 0) != PCACHE_E_FORKED || pcache_info_get(cache, &info) != PCACHE_E_FORKED)
 		return 6;
@@ -549,7 +550,8 @@ static void backing_belongs_to_the_cache(void **state)
 
 	format(place);
 	mem_backing_get_counters(place->mb, &counters);
-	assert_int_equal(counters.calls[MEM_BACKING_READ] + counters.calls[MEM_BACKING_WRITE], 0); /* format only asks for its size */
+	assert_int_equal(counters.calls[MEM_BACKING_READ] + counters.calls[MEM_BACKING_WRITE],
+			 0); /* format only asks for its size */
 	assert_int_equal(counters.frees, 0);
 	assert_int_equal(pcache_close(open_it(place)), 0);
 	mem_backing_get_counters(place->mb, &counters);

@@ -73,7 +73,9 @@ struct pcache_config *rig_config(struct rig *rig)
 	assert_int_equal(pcache_config_set(config, PCACHE_OPT_READ_CACHE, !o->no_read_cache), 0);
 	assert_int_equal(pcache_config_set(config, PCACHE_OPT_READ_ONLY, o->read_only), 0);
 	assert_int_equal(pcache_config_set(config, PCACHE_OPT_WRITEBACK_DELAY_MS, 0), 0);
-	assert_int_equal(pcache_config_set(config, PCACHE_OPT_MAINTENANCE, o->threads ? PCACHE_MAINTENANCE_THREAD : PCACHE_MAINTENANCE_CALLER), 0);
+	assert_int_equal(pcache_config_set(config, PCACHE_OPT_MAINTENANCE,
+					   o->threads ? PCACHE_MAINTENANCE_THREAD : PCACHE_MAINTENANCE_CALLER),
+			 0);
 	if (o->gc_percent >= 0)
 		assert_int_equal(pcache_config_set(config, PCACHE_OPT_GC_PERCENT, (uint64_t)o->gc_percent), 0);
 	assert_int_equal(pcache_config_set_log(config, log_message, rig), 0);
@@ -217,8 +219,8 @@ void rig_check_range(struct rig *rig, uint64_t off, uint64_t len)
 	assert_int_equal(pcache_read(rig->cache, rig->scratch, off, len, 0), 0);
 	for (uint64_t i = 0; i < len; i++)
 		if (rig->scratch[i] != rig->model[off + i])
-			fail_msg("byte %llu of a read of %llu at %llu is wrong", (unsigned long long)i, (unsigned long long)len,
-				 (unsigned long long)off);
+			fail_msg("byte %llu of a read of %llu at %llu is wrong", (unsigned long long)i,
+				 (unsigned long long)len, (unsigned long long)off);
 }
 
 void rig_check_all(struct rig *rig)

@@ -52,7 +52,9 @@ struct rig {
 	uint32_t messages[3]; /* by severity */
 };
 
-void rig_zero(struct rig *rig); /* defaults: cache line, blocks of 512, 32 segments of 4 KiB, 256 KiB backing, one head, the caller maintains */
+void rig_zero(
+	struct
+	rig *rig); /* defaults: cache line, blocks of 512, 32 segments of 4 KiB, 256 KiB backing, one head, the caller maintains */
 void rig_up(struct rig *rig); /* formats and opens; asserts */
 void rig_down(struct rig *rig); /* drops everything, whatever the state */
 

@@ -133,7 +133,8 @@ static void run_shape(uint32_t shape, uint64_t seed)
 {
 	struct rig rig;
 	struct pcache_info info;
-	uint64_t op_nr = env("PCACHE_TEST_OPS", 4000), check_every = env("PCACHE_TEST_CHECK", 16), evicted = 0, cleaned = 0;
+	uint64_t op_nr = env("PCACHE_TEST_OPS", 4000), check_every = env("PCACHE_TEST_CHECK", 16), evicted = 0,
+		 cleaned = 0;
 
 	rig_zero(&rig);
 	rig.seed = seed * 64 + shape;
@@ -146,8 +147,9 @@ static void run_shape(uint32_t shape, uint64_t seed)
 	rig.o.segment_nr = shape & 4 ? 16 : 24;
 	rig.o.backing_bytes = shape & 16 ? 1u << 20 : 256u << 10;
 	rig.o.data_head_nr = 1 + (shape & 1);
-	print_message("shape %u: %s, commit %s, %s, %s, block %u\n", shape, shape & 1 ? "page" : "line", shape & 2 ? "flush" : "write",
-		      shape & 4 ? "batch" : "strict", shape & 8 ? "no crc" : "crc", rig.o.block_bytes);
+	print_message("shape %u: %s, commit %s, %s, %s, block %u\n", shape, shape & 1 ? "page" : "line",
+		      shape & 2 ? "flush" : "write", shape & 4 ? "batch" : "strict", shape & 8 ? "no crc" : "crc",
+		      rig.o.block_bytes);
 	rig_up(&rig);
 	for (uint64_t i = 0; i < op_nr; i++) {
 		one_operation(&rig);

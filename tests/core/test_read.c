@@ -81,8 +81,8 @@ static void *intrude(void *arg)
 {
 	struct intruder *in = arg;
 
-	in->rc = in->kind ? pcache_discard(in->rig->cache, in->off, in->len, 0) :
-			    pcache_write(in->rig->cache, in->rig->model + in->off, in->off, in->len, 0);
+	in->rc = in->kind ? pcache_discard(in->rig->cache, in->off, in->len, 0)
+			  : pcache_write(in->rig->cache, in->rig->model + in->off, in->off, in->len, 0);
 	return NULL;
 }
 
@@ -254,7 +254,8 @@ static void write_back_past_damaged_data(void **state)
 	assert_memory_equal(mem_backing_durable(rig.mb) + 4096, before, 4096); /* damaged bytes reach no one */
 	for (uint32_t round = 0; round < 4; round++) {
 		for (uint64_t blk = 0; blk < 8; blk++)
-			assert_int_equal(pcache_read(rig.cache, rig.scratch, 4096 + blk * 512, 512, 0), PCACHE_E_POISONED);
+			assert_int_equal(pcache_read(rig.cache, rig.scratch, 4096 + blk * 512, 512, 0),
+					 PCACHE_E_POISONED);
 		rig_check_range(&rig, 0, 4096);
 		rig_check_range(&rig, 8192, 8192);
 		if (round == 1)
@@ -283,7 +284,8 @@ static void write_back_past_damaged_data(void **state)
 static void damage_under_a_later_range(void **state)
 {
 	uint8_t bytes[8192];
-	struct pcache_range ranges[2] = { { .buf = bytes, .off = 4096, .len = 4096 }, { .buf = bytes + 4096, .off = 4096, .len = 4096 } };
+	struct pcache_range ranges[2] = { { .buf = bytes, .off = 4096, .len = 4096 },
+					  { .buf = bytes + 4096, .off = 4096, .len = 4096 } };
 	struct rig rig;
 	uint64_t at;
 

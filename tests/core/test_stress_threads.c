@@ -73,7 +73,8 @@ static int write_some(struct thread *thread, uint32_t range_nr)
 			put(bytes + used, blk + j, version);
 	}
 	if (range_nr == 1)
-		return pcache_write(thread->shared->rig->cache, bytes, ranges[0].off, ranges[0].len, next(thread) % 8 ? 0 : PCACHE_DURABLE);
+		return pcache_write(thread->shared->rig->cache, bytes, ranges[0].off, ranges[0].len,
+				    next(thread) % 8 ? 0 : PCACHE_DURABLE);
 	return pcache_write_batch(thread->shared->rig->cache, ranges, range_nr, 0);
 }
 
@@ -81,7 +82,8 @@ static int read_some(struct thread *thread)
 {
 	uint8_t bytes[24 * 512];
 	uint64_t len = 1 + next(thread) % 24, blk = next(thread) % (BLOCK_NR - 24);
-	int rc = pcache_read(thread->shared->rig->cache, bytes, blk * 512, len * 512, next(thread) % 8 ? 0 : PCACHE_NOCACHE);
+	int rc = pcache_read(thread->shared->rig->cache, bytes, blk * 512, len * 512,
+			     next(thread) % 8 ? 0 : PCACHE_NOCACHE);
 
 	for (uint64_t i = 0; !rc && i < len; i++)
 		if (!is_whole(bytes + i * 512, blk + i))

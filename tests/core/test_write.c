@@ -47,7 +47,8 @@ static void batch_above_the_maximum(void **state)
 	ranges[1] = (struct pcache_range){ .buf = rig.scratch, .off = max, .len = 512 };
 	assert_int_equal(pcache_write_batch(rig.cache, ranges, 2, 0), PCACHE_E_TOO_BIG);
 	ranges[0].len = max + 512;
-	assert_int_equal(pcache_write_batch(rig.cache, ranges, 1, 0), PCACHE_E_TOO_BIG); /* a plain write would be cut */
+	assert_int_equal(pcache_write_batch(rig.cache, ranges, 1, 0),
+			 PCACHE_E_TOO_BIG); /* a plain write would be cut */
 	ranges[0].len = UINT64_MAX - 511;
 	assert_int_equal(pcache_write_batch(rig.cache, ranges, 1, 0), PCACHE_E_RANGE);
 	assert_int_equal(rig_info(&rig).log_head, head);

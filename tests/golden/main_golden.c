@@ -123,7 +123,9 @@ static void write_table(const char *path)
 		die(path, -errno);
 	for (uint32_t blk = 0; blk < BLOCK_NR; blk++) {
 		int rc = pcache_read(cache, bytes, (uint64_t)blk * BLOCK, BLOCK, 0);
-		uint32_t in_cache = rc == PCACHE_E_POISONED ? LOST : rc ? (die("read", rc), 0u) : version_of(bytes, blk);
+		uint32_t in_cache = rc == PCACHE_E_POISONED ? LOST
+				    : rc                    ? (die("read", rc), 0u)
+							    : version_of(bytes, blk);
 		uint32_t below = version_of(mem_backing_live(mb) + (size_t)blk * BLOCK, blk);
 
 		(void)fprintf(to, "%u 1 %u %u\n", blk, in_cache, below);
@@ -137,7 +139,9 @@ static void write_batch(uint32_t version)
 	uint8_t bytes[3 * BLOCK];
 
 	for (uint32_t i = 0; i < 3; i++) {
-		ranges[i] = (struct pcache_range){ .buf = bytes + i * BLOCK, .off = (uint64_t)(140 + 5 * i) * BLOCK, .len = BLOCK };
+		ranges[i] = (struct pcache_range){ .buf = bytes + i * BLOCK,
+						   .off = (uint64_t)(140 + 5 * i) * BLOCK,
+						   .len = BLOCK };
 		put(bytes + i * BLOCK, 140 + 5 * i, version);
 	}
 	must(pcache_write_batch(cache, ranges, 3, 0), "batch");
@@ -238,7 +242,8 @@ static void verify_reads(void)
 	for (uint32_t blk = 0; blk < BLOCK_NR; blk++) {
 		int rc = pcache_read(cache, bytes, (uint64_t)blk * BLOCK, BLOCK, 0);
 
-		if (in_cache[blk] == LOST ? rc != PCACHE_E_POISONED : rc != 0 || version_of(bytes, blk) != in_cache[blk]) {
+		if (in_cache[blk] == LOST ? rc != PCACHE_E_POISONED
+					  : rc != 0 || version_of(bytes, blk) != in_cache[blk]) {
 			(void)fprintf(stderr, "block %u: %d, want version %u\n", blk, rc, in_cache[blk]);
 			exit(1);
 		}
@@ -260,7 +265,8 @@ static void verify(const char *path)
 		die("drain", 0);
 	verify_reads();
 	for (uint32_t blk = 0; blk < BLOCK_NR; blk++)
-		if (version_of(mem_backing_durable(mb) + (size_t)blk * BLOCK, blk) != (in_cache[blk] == LOST ? below[blk] : in_cache[blk]))
+		if (version_of(mem_backing_durable(mb) + (size_t)blk * BLOCK, blk) !=
+		    (in_cache[blk] == LOST ? below[blk] : in_cache[blk]))
 			die("the backing is not what the cache says", 0);
 	must(pcache_close(cache), "close");
 }

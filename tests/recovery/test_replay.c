@@ -3,6 +3,7 @@
  * Replay is position order, and open makes true what it shows. Each test leaves media as a crash, or damage, would, and opens it again.
  */
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -235,7 +236,8 @@ static void log_ends_before_its_mark(void **state)
 static void valid_slot_with_bad_data(void **state)
 {
 	uint8_t bytes[2048];
-	struct pcache_range ranges[2] = { { .buf = bytes, .off = 4096, .len = 1024 }, { .buf = bytes + 1024, .off = 20480, .len = 1024 } };
+	struct pcache_range ranges[2] = { { .buf = bytes, .off = 4096, .len = 1024 },
+					  { .buf = bytes + 1024, .off = 20480, .len = 1024 } };
 
 	(void)state;
 	for (uint32_t which = 0; which < 2; which++) {
@@ -361,24 +363,43 @@ static void torn_slot_past_the_end(void **state)
 	rig_down(&rig);
 }
 
+struct stray {
+	struct rig *rig;
+	uint64_t pos;
+	const void *slot;
+};
+
+/* In a thread of its own, because nobody else's fence covers what it copied. */
+static void *store_without_fence(void *arg)
+{
+	struct stray *stray = arg;
+
+	pc_log_store(&stray->rig->cache->log, stray->pos, stray->slot, 1);
+	return NULL;
+}
+
 /* A killed process left a whole kset in the CPU caches. What the open accepts and shows, a power cut right after it does not take back. */
 static void accepted_is_made_durable(void **state)
 {
 	_Alignas(64) uint8_t slot[PC_SLOT_BYTES] = { 0 };
 	struct pc_key key = { .vol_blk = 16, .len_blk = 4, .flags = PC_KEY_ZERO };
+	struct stray stray = { .slot = slot };
 	struct pc_log *log;
 	struct rig rig;
-	uint64_t pos;
+	pthread_t thread;
 
 	(void)state;
 	rig_zero(&rig);
+	rig.o.sim_flags = PC_SIM_THREADED;
 	rig_up(&rig);
 	rig_write(&rig, 8192, 2048, 0);
 	log = &rig.cache->log;
-	assert_int_equal(pc_log_reserve(log, 0, 1, PC_LOG_WRITER, &pos), 0);
+	stray.rig = &rig;
+	assert_int_equal(pc_log_reserve(log, 0, 1, PC_LOG_WRITER, &stray.pos), 0);
 	pc_key_encode(&key, (struct pcm_key *)(void *)(slot + PC_CELL_BYTES));
-	pc_kset_seal(slot, pos, pc_log_seg(log, pos)->nonce, 1, 1);
-	pc_log_store(log, pos, slot, 1); /* and no fence */
+	pc_kset_seal(slot, stray.pos, pc_log_seg(log, stray.pos)->nonce, 1, 1);
+	assert_int_equal(pthread_create(&thread, NULL, store_without_fence, &stray), 0);
+	assert_int_equal(pthread_join(thread, NULL), 0);
 	assert_true(pc_sim_pending_nr(rig.sim) != 0);
 	rig_kill(&rig);
 	rig_open(&rig);
@@ -578,7 +599,6 @@ static void part_filled_segment_is_closed(void **state)
 	rig_down(&rig);
 }
 
-
 /* Every fence inside an open, and then the power goes: the next open shows the same. */
 struct cut {
 	uint8_t *image;
@@ -592,7 +612,11 @@ static void on_fence(struct pc_sim *sim, enum pc_sim_event event, void *user)
 
 	(void)event;
 	cut->reached = true;
-	pc_sim_crash(sim, cut->policy == 0 ? PC_SIM_NONE : cut->policy == 1 ? PC_SIM_ALL : PC_SIM_RANDOM, cut->policy, cut->image);
+	pc_sim_crash(sim,
+		     cut->policy == 0   ? PC_SIM_NONE
+		     : cut->policy == 1 ? PC_SIM_ALL
+					: PC_SIM_RANDOM,
+		     cut->policy, cut->image);
 }
 
 static void power_cut_inside_open(void **state)

@@ -93,8 +93,10 @@ static void overlapping_keys_of_one_kset(void **state)
 	for (uint32_t shape = 0; shape < 3; shape++) {
 		const uint64_t offs[3][2] = { { 0, 1024 }, { 1024, 0 }, { 0, 0 } };
 		uint8_t bytes[8192];
-		struct pcache_range ranges[2] = { { .buf = bytes, .off = offs[shape][0], .len = 3072 },
-						  { .buf = bytes + 4096, .off = offs[shape][1], .len = shape == 2 ? 1536 : 3072 } };
+		struct pcache_range ranges[2] = {
+			{ .buf = bytes, .off = offs[shape][0], .len = 3072 },
+			{ .buf = bytes + 4096, .off = offs[shape][1], .len = shape == 2 ? 1536 : 3072 }
+		};
 		struct rig rig;
 		uint64_t pos;
 
@@ -256,7 +258,8 @@ static void always_progress(void **state)
 				rig_flush(&rig);
 				break;
 			case 1:
-				rig_zeroes(&rig, rig_below(&rig, 400) * 512, 512 * (1 + rig_below(&rig, 100)), rig_below(&rig, 2) != 0);
+				rig_zeroes(&rig, rig_below(&rig, 400) * 512, 512 * (1 + rig_below(&rig, 100)),
+					   rig_below(&rig, 2) != 0);
 				break;
 			case 2:
 				rig_check_range(&rig, rig_below(&rig, 500) * 512, 4096);

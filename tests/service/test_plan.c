@@ -10,6 +10,8 @@
 
 #include "service/internal.h"
 
+static struct pc_wb_item scratch[PC_WB_ITEM_MAX];
+
 static uint32_t pick(const char *segs, uint32_t *hand, uint32_t want, char *out)
 {
 	struct pc_evict_candidate candidates[16];
@@ -18,10 +20,14 @@ static uint32_t pick(const char *segs, uint32_t *hand, uint32_t want, char *out)
 
 	/* e: eligible, t: eligible and touched, '-': neither, '+': touched only */
 	for (uint32_t i = 0; i < nr; i++)
-		candidates[i] = (struct pc_evict_candidate){ .eligible = segs[i] == 'e' || segs[i] == 't', .touched = segs[i] == 't' || segs[i] == '+' };
+		candidates[i] = (struct pc_evict_candidate){ .eligible = segs[i] == 'e' || segs[i] == 't',
+							     .touched = segs[i] == 't' || segs[i] == '+' };
 	picked = pc_evict_pick(candidates, nr, hand, want, victim);
 	for (uint32_t i = 0; i < nr; i++)
-		out[i] = victim[i] ? 'V' : candidates[i].eligible ? (candidates[i].touched ? 't' : 'e') : candidates[i].touched ? '+' : '-';
+		out[i] = victim[i]                ? 'V'
+			 : candidates[i].eligible ? (candidates[i].touched ? 't' : 'e')
+			 : candidates[i].touched  ? '+'
+						  : '-';
 	out[nr] = 0;
 	return picked;
 }
@@ -74,33 +80,34 @@ static void neighbours_come_together(void **state)
 	const uint64_t want[] = { 0, 10, 15, 30 };
 
 	(void)state;
-	assert_true(pc_wb_plan(items, 4));
+	assert_true(pc_wb_plan(items, scratch, 4));
 	for (uint32_t i = 0; i < 4; i++)
 		assert_int_equal(items[i].extent.vol_blk, want[i]);
-	assert_true(pc_wb_plan(items, 1));
-	assert_true(pc_wb_plan(items, 0));
+	assert_true(pc_wb_plan(items, scratch, 1));
+	assert_true(pc_wb_plan(items, scratch, 0));
 }
 
 static void overlaps_go_in_log_order(void **state)
 {
-	struct pc_wb_item items[] = { item(10, 4, 9, 0), item(50, 1, 3, 1), item(12, 1, 5, 2), item(13, 4, 7, 3), item(8, 3, 9, 4) };
+	struct pc_wb_item items[] = { item(10, 4, 9, 0), item(50, 1, 3, 1), item(12, 1, 5, 2), item(13, 4, 7, 3),
+				      item(8, 3, 9, 4) };
 	const uint64_t want[] = { 50, 12, 13, 10, 8 };
 
 	(void)state;
-	assert_false(pc_wb_plan(items, 5));
+	assert_false(pc_wb_plan(items, scratch, 5));
 	for (uint32_t i = 0; i < 5; i++)
 		assert_int_equal(items[i].extent.vol_blk, want[i]);
 	/* Of one kset, the later key is written later. */
 	for (uint32_t turn = 0; turn < 2; turn++) {
 		struct pc_wb_item same[] = { item(20, 8, 6, turn), item(20, 8, 6, 1 - turn) };
 
-		assert_false(pc_wb_plan(same, 2));
+		assert_false(pc_wb_plan(same, scratch, 2));
 		assert_int_equal(same[0].seq, 0);
 		assert_int_equal(same[1].seq, 1);
 	}
 	/* A long one that begins early overlaps one that is not its neighbour in order of offsets. */
 	struct pc_wb_item wide[] = { item(0, 100, 8, 0), item(10, 1, 2, 1), item(50, 1, 3, 2) };
-	assert_false(pc_wb_plan(wide, 3));
+	assert_false(pc_wb_plan(wide, scratch, 3));
 	assert_int_equal(wide[2].extent.len_blk, 100);
 }
 

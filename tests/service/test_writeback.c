@@ -12,7 +12,8 @@ struct watch {
 	uint32_t unflushed_epoch; /* epoch of what is not flushed; 0: nothing */
 	uint32_t writes;
 	uint32_t flushes;
-	uint32_t done_epoch; /* all epochs up to this were written and flushed, says the highest epoch that was flushed */
+	uint32_t
+		done_epoch; /* all epochs up to this were written and flushed, says the highest epoch that was flushed */
 };
 
 /* A block that says its epoch. */
@@ -44,7 +45,8 @@ static int watch_backing(void *user, enum mem_backing_op op, uint64_t off, uint6
 		memcpy(&epoch, (const uint8_t *)buf + at, 8);
 		/* Nothing of a later epoch beside something that is not flushed, nothing of an earlier one after a later one. */
 		if (watch->unflushed_epoch && watch->unflushed_epoch != epoch)
-			fail_msg("epoch %u is not flushed when epoch %u is written", watch->unflushed_epoch, (unsigned int)epoch);
+			fail_msg("epoch %u is not flushed when epoch %u is written", watch->unflushed_epoch,
+				 (unsigned int)epoch);
 		if (epoch < watch->done_epoch)
 			fail_msg("epoch %u is written after epoch %u", (unsigned int)epoch, watch->done_epoch);
 		watch->unflushed_epoch = (uint32_t)epoch;

@@ -77,7 +77,8 @@ static uint64_t next_random(uint64_t *state)
 
 static _Noreturn void give_up(const char *what, uint64_t a, uint64_t b)
 {
-	(void)snprintf(shared->failure, sizeof(shared->failure), "%s (%llu, %llu)", what, (unsigned long long)a, (unsigned long long)b);
+	(void)snprintf(shared->failure, sizeof(shared->failure), "%s (%llu, %llu)", what, (unsigned long long)a,
+		       (unsigned long long)b);
 	_exit(3);
 }
 
@@ -209,7 +210,8 @@ static void one_request(struct writer *writer)
 	op->range_nr = kind > 11 ? RANGE_MAX : 1;
 	for (uint32_t i = 0; i < op->range_nr; i++) {
 		choose_range(writer, &op->ranges[i].blk, &op->ranges[i].len);
-		ranges[i] = (struct pcache_range){ .buf = bytes + used, .off = (uint64_t)op->ranges[i].blk * BLOCK,
+		ranges[i] = (struct pcache_range){ .buf = bytes + used,
+						   .off = (uint64_t)op->ranges[i].blk * BLOCK,
 						   .len = (uint64_t)op->ranges[i].len * BLOCK };
 		for (uint32_t blk = op->ranges[i].blk; blk < op->ranges[i].blk + op->ranges[i].len; blk++) {
 			put_content(bytes + used, blk, version);
@@ -280,7 +282,9 @@ static _Noreturn void run_child(uint64_t child_seed, bool by_flush)
 	open_cache("writeback_delay_ms=0");
 	atomic_store(&shared->opened, 1);
 	for (uint32_t i = 0; i < WRITER_NR; i++) {
-		writers[i] = (struct writer){ .number = i, .seed = child_seed + i * UINT64_C(0x1234567), .by_flush = by_flush };
+		writers[i] = (struct writer){ .number = i,
+					      .seed = child_seed + i * UINT64_C(0x1234567),
+					      .by_flush = by_flush };
 		if (pthread_create(&thread, NULL, write_on, &writers[i]))
 			give_up("no thread", i, 0);
 	}
@@ -357,7 +361,8 @@ static _Noreturn void run_verify(bool drain)
 	if (drain) {
 		must(pcache_drain(cache, NULL, NULL), "drain");
 		fd = open(backing_path, O_RDONLY | O_CLOEXEC);
-		if (fd < 0 || read(fd, again, sizeof(again)) != (ssize_t)sizeof(again) || memcmp(bytes, again, sizeof(bytes)) != 0)
+		if (fd < 0 || read(fd, again, sizeof(again)) != (ssize_t)sizeof(again) ||
+		    memcmp(bytes, again, sizeof(bytes)) != 0)
 			give_up("the drained backing differs", 0, 0);
 	}
 	if (drain || next_random(&state) % 2)
@@ -377,7 +382,8 @@ static void pause_us(uint64_t us)
 
 static int failed(const char *shape, uint32_t cycle, const char *what, int status)
 {
-	(void)fprintf(stderr, "%s, cycle %u, seed %llu: %s, status %d: %s\n", shape, cycle, (unsigned long long)seed, what, status, shared->failure);
+	(void)fprintf(stderr, "%s, cycle %u, seed %llu: %s, status %d: %s\n", shape, cycle, (unsigned long long)seed,
+		      what, status, shared->failure);
 	return 1;
 }
 
@@ -389,8 +395,8 @@ static int check(void)
 	(void)snprintf(command, sizeof(command), "%s/pcache", bin ? bin : ".");
 	if (access(command, X_OK))
 		return 0;
-	(void)snprintf(command, sizeof(command), "%s/pcache check %s >%s.check 2>&1 || { cat %s.check >&2; exit 1; }", bin ? bin : ".", cache_path,
-		       cache_path, cache_path);
+	(void)snprintf(command, sizeof(command), "%s/pcache check %s >%s.check 2>&1 || { cat %s.check >&2; exit 1; }",
+		       bin ? bin : ".", cache_path, cache_path, cache_path);
 	return system(command);
 }
 
@@ -398,6 +404,7 @@ static int run_one(uint64_t *state, bool by_flush, uint32_t cycle, const char *s
 {
 	uint64_t child_seed = next_random(state), wait_us = next_random(state) % 120000;
 	bool in_open = next_random(state) % 6 == 0;
+	uint64_t enough = atomic_load(&shared->op_nr) + 40;
 	int status;
 	pid_t pid;
 
@@ -408,8 +415,13 @@ static int run_one(uint64_t *state, bool by_flush, uint32_t cycle, const char *s
 	if (in_open)
 		wait_us %= 3000;
 	else
-		for (uint32_t tries = 0; !atomic_load(&shared->opened) && tries < 60000 && waitpid(pid, NULL, WNOHANG | WNOWAIT) == 0; tries++)
+		for (uint32_t tries = 0;
+		     !atomic_load(&shared->opened) && tries < 60000 && waitpid(pid, NULL, WNOHANG | WNOWAIT) == 0;
+		     tries++)
 			pause_us(1000);
+	/* A slow disk gets some time to do something at all. */
+	for (uint32_t tries = 0; !in_open && atomic_load(&shared->op_nr) < enough && tries < 500; tries++)
+		pause_us(1000);
 	pause_us(wait_us);
 	(void)kill(pid, SIGKILL);
 	if (waitpid(pid, &status, 0) != pid || !WIFSIGNALED(status) || WTERMSIG(status) != SIGKILL)
@@ -507,7 +519,8 @@ int main(void)
 		return 1;
 	has_shm = mkdtemp(shm) != NULL;
 	rc |= run_shape(has_shm ? shm : disk, "CACHE_LINE", "commit=write", cycle_nr, &state);
-	rc |= run_shape(has_shm ? shm : disk, "CACHE_LINE", "commit=flush ordering=batch data_crc=off", cycle_nr, &state);
+	rc |= run_shape(has_shm ? shm : disk, "CACHE_LINE", "commit=flush ordering=batch data_crc=off", cycle_nr,
+			&state);
 	rc |= run_shape(disk, NULL, "commit=flush", cycle_nr, &state);
 	rc |= run_shape(disk, NULL, "commit=write ordering=batch commit_guard=fence", cycle_nr, &state);
 	(void)snprintf(command, sizeof(command), "rm -rf %s %s", disk, has_shm ? shm : disk);
