@@ -66,8 +66,8 @@ void pc_segmap_adopt_done(struct pc_segmap *map)
 {
 	uint32_t free_nr = 0, log_nr = 0;
 
-	/* From the top, so that segments are handed out in ascending order. */
-	for (uint32_t id = map->segment_nr; id-- > 0;) {
+	map->free_first = 0;
+	for (uint32_t id = 0; id < map->segment_nr; id++) {
 		if (get_state(&map->segs[id]) == PC_SS_FREE)
 			map->free_ids[free_nr++] = id;
 		log_nr += get_state(&map->segs[id]) == PC_SS_LOG;
@@ -80,10 +80,11 @@ void pc_segmap_adopt_done(struct pc_segmap *map)
 /* Pops one free segment into state; the caller checked that there is one. */
 static uint32_t pop_locked(struct pc_segmap *map, enum pc_seg_state state)
 {
-	uint32_t nr = atomic_load_explicit(&map->free_nr, memory_order_relaxed) - 1;
-	uint32_t id = map->free_ids[nr];
+	uint32_t nr = atomic_load_explicit(&map->free_nr, memory_order_relaxed);
+	uint32_t id = map->free_ids[map->free_first];
 
-	atomic_store_explicit(&map->free_nr, nr, memory_order_relaxed);
+	map->free_first = (map->free_first + 1) % map->segment_nr;
+	atomic_store_explicit(&map->free_nr, nr - 1, memory_order_relaxed);
 	set_state(&map->segs[id], state);
 	return id;
 }
@@ -93,7 +94,7 @@ static void push_locked(struct pc_segmap *map, uint32_t seg_id)
 	uint32_t nr = atomic_load_explicit(&map->free_nr, memory_order_relaxed);
 
 	set_state(&map->segs[seg_id], PC_SS_FREE);
-	map->free_ids[nr] = seg_id;
+	map->free_ids[(uint32_t)(((uint64_t)map->free_first + nr) % map->segment_nr)] = seg_id;
 	atomic_store_explicit(&map->free_nr, nr + 1, memory_order_relaxed);
 }
 

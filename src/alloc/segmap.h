@@ -47,7 +47,8 @@ struct pc_segmap {
 	uint32_t segment_blk;
 	uint32_t log_reserve_segs; /* free segments that data never takes */
 	struct pc_mutex lock; /* PC_RANK_SEGMAP: states, free list */
-	uint32_t *free_ids; /* stack */
+	uint32_t *free_ids; /* ring: the segment that has been free for longest is taken first, so that all of them are used in turn */
+	uint32_t free_first; /* under the lock */
 	_Atomic uint32_t free_nr; /* written under the lock */
 	_Atomic uint32_t log_nr; /* segments in state LOG; written under the lock */
 	_Atomic bool maybe_empty; /* some data segment may have become reclaimable */

@@ -183,21 +183,6 @@ static void copy_key_data(struct op *op, const struct wkey *wkey)
 	}
 }
 
-/*
- * Small writes: takes the index's cache misses while the copies drain, before the fence waits for them. Only loads: the insert itself comes after the fence.
- */
-static void warm_index_locked(const struct op *op)
-{
-	const struct pc_key *key = &op->keys[0].key;
-	struct pc_extent old;
-
-	if (op->key_nr != 1 || key->len_blk > op->cache->chunk_blk)
-		return;
-	if (pc_index_lookup_locked(op->cache->index, key->vol_blk, key->len_blk, &old, 1) &&
-	    (old.flags & PC_EXT_TYPE_MASK) == PC_EXT_DATA)
-		__builtin_prefetch(&op->cache->map.segs[old.seg_id], 1);
-}
-
 /* Data and keys to the media. The position is reserved. 0 or -errno of a sync. */
 static int op_store(struct op *op, uint64_t pos)
 {
@@ -225,7 +210,6 @@ static int op_store(struct op *op, uint64_t pos)
 			return rc;
 		}
 	}
-	warm_index_locked(op);
 	pc_append_commit(cache, idx, pos, &op->kbuf);
 	if (cache->commit_write && op->ext_flags) {
 		bool synced;
@@ -281,6 +265,8 @@ static int op_commit_once(struct op *op)
 	int rc;
 
 	pc_index_lock(cache->index, op->mask);
+	/* The index's cache misses of a small write come while its data is copied; the insert itself waits for the fence. */
+	pc_index_prefetch_locked(cache->index, op->ranges[0].off >> cache->block_shift);
 	rc = pc_index_reserve_locked(cache->index, op->mask, op->reserve_nr);
 	if (!rc)
 		rc = pc_log_reserve(&cache->log, idx, pc_kbuf_slot_nr(&op->kbuf), PC_LOG_WRITER, &pos);

@@ -206,6 +206,11 @@ uint32_t pc_index_lookup_locked(struct pc_index *index, uint64_t vol_blk, uint64
 	return nr;
 }
 
+void pc_index_prefetch_locked(struct pc_index *index, uint64_t vol_blk)
+{
+	pc_shard_prefetch_locked(shard_of(index, vol_blk), vol_blk);
+}
+
 void pc_index_walk_range_locked(struct pc_index *index, uint64_t vol_blk, uint64_t len_blk, pc_walk_fn fn, void *ctx)
 {
 	uint64_t end_blk = vol_blk + len_blk;

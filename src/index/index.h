@@ -85,6 +85,9 @@ int pc_index_reserve_locked(struct pc_index *index, uint64_t mask, uint32_t piec
 void pc_index_insert_locked(struct pc_index *index, const struct pc_extent *extent, pc_displaced_fn displaced,
 			    void *ctx);
 
+/* Asks the processor for what an insertion at vol_blk will need, and does not wait. For a caller that has other work before the insertion. The shard is locked. */
+void pc_index_prefetch_locked(struct pc_index *index, uint64_t vol_blk);
+
 /* Removes a range (a reserve for one piece per stripe must be there, since an extent may be split); cancels overlapping fills. */
 void pc_index_erase_locked(struct pc_index *index, uint64_t vol_blk, uint64_t len_blk, pc_displaced_fn displaced,
 			   void *ctx);

@@ -160,24 +160,41 @@ static struct pc_shard_at settle(const struct pc_shard *shard, struct pc_shard_a
 	return at;
 }
 
-struct pc_shard_at pc_shard_find_locked(const struct pc_shard *shard, uint64_t vol_blk)
+/* Both searches, in the root and in a leaf: the last entry that begins at or before vol_blk, or the first entry; without a branch that could be mispredicted. */
+static uint32_t find_leaf(const struct pc_shard *shard, uint64_t vol_blk)
 {
-	struct pc_shard_at at = { 0, 0 };
 	const uint64_t *base = shard->first_blks;
-	const struct pc_extent *ext;
 
-	if (shard->leaf_nr == 0)
-		return at;
-	/* Both searches: the last entry that begins at or before vol_blk, or the first entry; without a branch that could be mispredicted. */
 	for (uint32_t nr = shard->leaf_nr, half; nr > 1; nr -= half) {
 		half = nr / 2;
 		base += base[half] <= vol_blk ? half : 0;
 	}
-	at.leaf_idx = (uint32_t)(base - shard->first_blks);
+	return (uint32_t)(base - shard->first_blks);
+}
+
+/* The steps in a leaf that is not in the processor's caches would miss one after the other: let them miss together. */
+static void prefetch_leaf(const union pc_leaf *leaf)
+{
+	for (uint32_t i = 0; i < PC_LEAF_NR; i += 2)
+		__builtin_prefetch(&leaf->ext[i]);
+}
+
+void pc_shard_prefetch_locked(const struct pc_shard *shard, uint64_t vol_blk)
+{
+	if (shard->leaf_nr != 0)
+		prefetch_leaf(shard->refs[find_leaf(shard, vol_blk)].leaf);
+}
+
+struct pc_shard_at pc_shard_find_locked(const struct pc_shard *shard, uint64_t vol_blk)
+{
+	struct pc_shard_at at = { 0, 0 };
+	const struct pc_extent *ext;
+
+	if (shard->leaf_nr == 0)
+		return at;
+	at.leaf_idx = find_leaf(shard, vol_blk);
 	ext = shard->refs[at.leaf_idx].leaf->ext;
-	/* The steps in a leaf that is not in the processor's caches would miss one after the other: let them miss together. */
-	for (uint32_t i = 0; i < PC_LEAF_NR; i += 4)
-		__builtin_prefetch(&ext[i]);
+	prefetch_leaf(shard->refs[at.leaf_idx].leaf);
 	for (uint32_t nr = shard->refs[at.leaf_idx].nr, half; nr > 1; nr -= half) {
 		half = nr / 2;
 		ext += ext[half].vol_blk <= vol_blk ? half : 0;

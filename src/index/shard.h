@@ -64,6 +64,8 @@ static inline int pc_shard_reserve_locked(struct pc_shard *shard, uint32_t piece
 }
 
 /* First extent that ends after vol_blk; leaf_idx == leaf_nr if there is none. */
+/* Asks for the leaf where vol_blk belongs to be brought into the processor's caches; does not wait for it. */
+void pc_shard_prefetch_locked(const struct pc_shard *shard, uint64_t vol_blk);
 struct pc_shard_at pc_shard_find_locked(const struct pc_shard *shard, uint64_t vol_blk);
 
 /* Takes [vol_blk, vol_blk + len_blk) out of the shard and puts extent, which has that very range, in its place (NULL: nothing). */

@@ -21,6 +21,7 @@ struct pc_writeback {
 	struct pc_mutex lock; /* PC_RANK_WRITEBACK: everything below */
 	struct pc_log_reader reader;
 	struct pc_wb_item items[PC_WB_ITEM_MAX];
+	struct pc_wb_item scratch[PC_WB_ITEM_MAX]; /* for sorting */
 	uint32_t item_nr;
 	uint64_t batch_bytes; /* issued and collected in this batch */
 	uint64_t limit_pos; /* everything below was durable when the batch began */
@@ -39,7 +40,8 @@ struct pc_cleaner {
 	uint32_t hand;
 };
 
-/* wb_plan.c, pure: sorts items for issue: by offset if no two overlap (true), else in log order, so that the newest is written last (false). */
-bool pc_wb_plan(struct pc_wb_item *items, uint32_t item_nr);
+/* wb_plan.c, pure: sorts items for issue: by offset if no two overlap (true), else in log order, so that the newest is written last (false). scratch has room for as
+ * many. */
+bool pc_wb_plan(struct pc_wb_item *items, struct pc_wb_item *scratch, uint32_t item_nr);
 
 #endif

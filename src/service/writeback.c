@@ -83,7 +83,7 @@ static int issue_items(struct pcache *cache)
 	uint64_t run_blk = 0, run_len = 0;
 	int rc = 0;
 
-	(void)pc_wb_plan(wb->items, wb->item_nr);
+	(void)pc_wb_plan(wb->items, wb->scratch, wb->item_nr);
 	for (uint32_t i = 0; i < wb->item_nr && !rc; i++) {
 		const struct pc_extent *extent = &wb->items[i].extent;
 		uint64_t len = bytes_of(cache, extent->len_blk);
