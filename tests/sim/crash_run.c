@@ -328,7 +328,9 @@ static void choose_stores(struct world *w, const struct snap *snap, uint32_t nth
 	}
 	line_nr = number_lines(snap, line_of);
 	bias = 1 + pc_rng_below(&w->rng, 7);
-	at = pc_rng_below(&w->rng, policy >= 6 && policy <= 9 ? line_nr : nr);
+	at = policy >= 6 && policy <= 9 ? line_nr : nr;
+	/* The last stores without the earlier ones, and the reverse, are where mistakes of order show. */
+	at = pc_rng_chance(&w->rng, 30) ? at - 1 : pc_rng_below(&w->rng, at);
 	for (uint32_t i = 0; i < nr; i++) {
 		const uint32_t line = line_of[i];
 
@@ -489,8 +491,8 @@ static void explore_snap(struct world *w, const struct snap *snap)
 	}
 	if (snap->store_nr <= 12)
 		image_nr = PC_MIN(image_nr, 1u << snap->store_nr);
-	if (mem_backing_pending_nr(snap->mb) != 0)
-		image_nr = PC_MAX(image_nr, 4u);
+	if (snap->between || mem_backing_pending_nr(snap->mb) != 0)
+		image_nr = PC_MAX(image_nr, 4u); /* with different damage or disks; equal ones are told by their hash */
 	for (uint32_t nth = 0; nth < image_nr && !run->stop; nth++)
 		explore_image(w, snap, base_hash, nth, false);
 	if (!run->stop && (snap->store_nr != 0 || mem_backing_pending_nr(snap->mb) != 0) && pc_rng_chance(&w->rng, 30))
@@ -1193,6 +1195,7 @@ static bool first_open(struct run *run)
 	if (!do_format(w))
 		return false;
 	run->formatting = false;
+	w->image_nr = 40;
 	crash_between(w); /* from here on there is the new cache, and nothing else */
 	if (run->stop)
 		return false;

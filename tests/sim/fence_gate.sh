@@ -11,22 +11,21 @@ sim=$1
 seconds=${2:-30}
 seed=${3:-1}
 known=$(dirname "$0")/fence_gate.known
-missed=0
+out=$(mktemp -d)
+trap 'rm -rf "$out"' EXIT
 "$sim" --seeds 60 --seed "$seed" --sites 2>/dev/null | grep '^0x' | while read -r offset op calls; do
 	where=$(addr2line -fie "$sim" "$(printf '0x%x' $((offset - 1)))" | paste - - | grep -v 'media/media.h' | head -1 |
 		awk '{n = split($2, path, "/"); sub(/ .*/, "", path[n]); print path[n] ":" $1}')
-	line=$("$sim" --seconds "$seconds" --seed "$seed" --no-shrink --json --skip-site "$offset" 2>&1 >/tmp/fence_gate.$$ | grep -m1 WRONG)
-	states=$(sed 's/.*"states": \([0-9]*\).*/\1/' /tmp/fence_gate.$$)
-	rm -f /tmp/fence_gate.$$
+	"$sim" --seconds "$seconds" --seed "$seed" --no-shrink --json --skip-site "$offset" >"$out/json" 2>"$out/text"
+	line=$(grep WRONG "$out/text" | head -1)
+	states=$(sed 's/.*"states": \([0-9]*\).*/\1/' "$out/json")
 	if [ -n "$line" ]; then
 		echo "found   $op $where ($calls calls) after $states states"
-	elif grep -qs "^$(echo "$where" | sed 's/:[0-9]*:/:/') $op" "$known"; then
+	elif grep -qs "^$(echo "$where" | sed 's/:[0-9]*:/:/') $op " "$known"; then
 		echo "known   $op $where ($calls calls), not found in $states states"
 	else
 		echo "MISSED  $op $where ($calls calls), not found in $states states"
-		echo x >>/tmp/fence_gate.missed.$$
+		echo x >>"$out/missed"
 	fi
 done
-[ ! -e /tmp/fence_gate.missed.$$ ] || missed=1
-rm -f /tmp/fence_gate.missed.$$
-exit $missed
+[ ! -e "$out/missed" ]
