@@ -316,3 +316,72 @@ const char *pc_index_check(struct pc_index *index)
 	}
 	return text;
 }
+
+/* ---- sweep ------------------------------------------------------------------------------------------------------------- */
+
+#define SWEEP_VISIT_MAX 32u /* extents looked at in one hold of a lock: well under a microsecond */
+
+struct stretch {
+	const struct pc_index_sweep *sweep;
+	uint32_t visited_nr;
+	uint64_t resume_blk;
+	bool at_end; /* of the shard */
+};
+
+static enum pc_walk sweep_visit(void *ctx, struct pc_extent *extent)
+{
+	struct stretch *stretch = ctx;
+	uint64_t vol_blk = extent->vol_blk;
+	enum pc_walk walk = PC_WALK_STOP;
+
+	if (stretch->visited_nr < SWEEP_VISIT_MAX)
+		walk = stretch->sweep->fn(stretch->sweep->ctx, extent);
+	if (walk == PC_WALK_STOP) {
+		stretch->resume_blk = vol_blk;
+		stretch->at_end = false;
+	} else {
+		stretch->visited_nr++;
+	}
+	return walk;
+}
+
+static int sweep_stretch(struct pc_index *index, uint32_t shard_idx, uint64_t from_blk, struct stretch *stretch)
+{
+	const struct pc_index_sweep *sweep = stretch->sweep;
+	int rc = 0;
+
+	stretch->visited_nr = 0;
+	stretch->at_end = true;
+	pc_index_lock(index, UINT64_C(1) << shard_idx);
+	pc_index_walk_shard_from_locked(index, shard_idx, from_blk, sweep_visit, stretch);
+	if (sweep->finish_locked != NULL)
+		rc = sweep->finish_locked(sweep->ctx, shard_idx, from_blk, stretch->visited_nr);
+	pc_index_unlock(index, UINT64_C(1) << shard_idx);
+	if (rc == 0 && sweep->between != NULL)
+		rc = sweep->between(sweep->ctx);
+	return rc;
+}
+
+int pc_index_sweep(struct pc_index *index, const struct pc_index_sweep *sweep)
+{
+	uint64_t resume_blks[PC_SHARD_NR_MAX] = { 0 };
+	uint64_t left = index->shard_nr == 64 ? UINT64_MAX : (UINT64_C(1) << index->shard_nr) - 1;
+
+	/* Round and round the shards: whoever waits for one gets it while the sweep is at the others. */
+	while (left != 0) {
+		for (uint32_t i = 0; i < index->shard_nr; i++) {
+			struct stretch stretch = { .sweep = sweep };
+			int rc;
+
+			if (!(left >> i & 1))
+				continue;
+			rc = sweep_stretch(index, i, resume_blks[i], &stretch);
+			if (rc != 0)
+				return rc;
+			resume_blks[i] = stretch.resume_blk;
+			if (stretch.at_end)
+				left &= ~(UINT64_C(1) << i);
+		}
+	}
+	return 0;
+}

@@ -115,6 +115,20 @@ void pc_index_walk_shard_locked(struct pc_index *index, uint32_t shard_idx, pc_w
 void pc_index_walk_shard_from_locked(struct pc_index *index, uint32_t shard_idx, uint64_t from_vol_blk, pc_walk_fn fn, void *ctx);
 
 /*
+ * A walk over the whole index that never holds a lock for long: it takes the locks itself, looks at a few extents of one shard, goes to the next shard, and comes back until all are
+ * done. Every extent that is there all the time is shown; one that is inserted meanwhile may be.
+ */
+struct pc_index_sweep {
+	void *ctx; /* of all three */
+	pc_walk_fn fn; /* PC_WALK_STOP: not now; the same extent comes again in the next stretch */
+	/* After each stretch, shard still locked: it was walked from from_blk on, visited_nr extents. May be NULL. Not 0 ends the sweep. */
+	int (*finish_locked)(void *ctx, uint32_t shard_idx, uint64_t from_blk, uint32_t visited_nr);
+	int (*between)(void *ctx); /* After each stretch, nothing locked. May be NULL. Not 0 ends the sweep. */
+};
+/* 0, or what ended it. */
+int pc_index_sweep(struct pc_index *index, const struct pc_index_sweep *sweep);
+
+/*
  * A fill in flight: listed before the backing is read, cancelled by any insertion or erasure that overlaps. Embedded in the caller's frame. The range must lie
  * within one stripe.
  */

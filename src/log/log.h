@@ -125,6 +125,8 @@ struct pc_log_reader {
 
 int pc_log_reader_init(struct pc_log_reader *reader, struct pc_log *log); /* 0 or -ENOMEM */
 void pc_log_reader_fini(struct pc_log_reader *reader);
+/* Slots of the durable kset at pos, from its header alone: position and nonce are compared, the CRC is not. 0: no kset of this life starts there. */
+uint32_t pc_log_reader_skip(struct pc_log_reader *reader, uint64_t pos, uint64_t end_pos);
 /* Forgets what was read (the log has grown since). */
 void pc_log_reader_reset(struct pc_log_reader *reader);
 /*

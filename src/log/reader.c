@@ -91,3 +91,19 @@ enum pc_valid pc_log_reader_at(struct pc_log_reader *reader, uint64_t pos, uint6
 		reader->wasted_slots += slot_nr;
 	return valid;
 }
+
+uint32_t pc_log_reader_skip(struct pc_log_reader *reader, uint64_t pos, uint64_t end_pos)
+{
+	struct pc_log *log = reader->log;
+	uint64_t seg_end = pc_log_seg_start(log, pos) + log->slots_per_seg;
+	const struct pcm_kset *header;
+	uint32_t slot_nr;
+
+	if (!in_window(reader, pos, 1) && load_window(reader, pos, end_pos, 1))
+		return 0;
+	header = (const struct pcm_kset *)(const void *)(reader->buf + (pos - reader->win_pos) * PC_SLOT_BYTES);
+	slot_nr = pc_get32(header->slot_nr);
+	if (pc_get64(header->pos) != pos || pc_get64(header->nonce) != pc_log_seg(log, pos)->nonce || slot_nr > seg_end - pos)
+		return 0;
+	return slot_nr;
+}

@@ -17,36 +17,26 @@
 #include "service/internal.h"
 
 #define FRAGMENTS_MAX 62u
-#define VISIT_MAX 2048u /* extents looked at in one hold of a shard's lock */
 
-/* How far cleaning may go in appending, before it drops what is left. */
-struct budget {
-	uint64_t slots_left;
-};
-
-/* One stretch of a shard. */
-struct stretch {
+/* The sweep over the index. */
+struct cleaning {
 	struct pcache *cache;
 	uint64_t tail_end_pos; /* extents below are of the oldest segment */
-	struct pc_extent *found[FRAGMENTS_MAX];
+	uint64_t slots_left; /* how many may be appended before what is left is dropped */
+	struct pc_extent *found[FRAGMENTS_MAX]; /* of the stretch at hand */
 	uint32_t found_nr;
-	uint32_t visited_nr;
-	uint64_t resume_blk; /* where the next stretch begins */
-	bool at_end; /* of the shard */
+	uint32_t drop_nr; /* extents to look at, while dropping */
 };
 
 static enum pc_walk gather(void *ctx, struct pc_extent *extent)
 {
-	struct stretch *stretch = ctx;
+	struct cleaning *cleaning = ctx;
 
-	if (stretch->found_nr == PC_MIN(FRAGMENTS_MAX, stretch->cache->clean_keys_max) || stretch->visited_nr == VISIT_MAX) {
-		stretch->resume_blk = extent->vol_blk;
-		stretch->at_end = false;
+	if (extent->pos >= cleaning->tail_end_pos)
+		return PC_WALK_KEEP;
+	if (cleaning->found_nr == PC_MIN(FRAGMENTS_MAX, cleaning->cache->clean_keys_max))
 		return PC_WALK_STOP;
-	}
-	stretch->visited_nr++;
-	if (extent->pos < stretch->tail_end_pos)
-		stretch->found[stretch->found_nr++] = extent;
+	cleaning->found[cleaning->found_nr++] = extent;
 	return PC_WALK_KEEP;
 }
 
@@ -57,14 +47,14 @@ static bool is_poison(const struct pc_extent *extent)
 
 static enum pc_walk drop_old(void *ctx, struct pc_extent *extent)
 {
-	struct stretch *stretch = ctx;
+	struct cleaning *cleaning = ctx;
 
-	if (stretch->visited_nr == 0)
+	if (cleaning->drop_nr == 0)
 		return PC_WALK_STOP;
-	stretch->visited_nr--;
-	if (extent->pos >= stretch->tail_end_pos || is_poison(extent))
+	cleaning->drop_nr--;
+	if (extent->pos >= cleaning->tail_end_pos || is_poison(extent))
 		return PC_WALK_KEEP;
-	pc_segmap_unref(&stretch->cache->map, &stretch->cache->map.segs[extent->seg_id], extent->len_blk);
+	pc_segmap_unref(&cleaning->cache->map, &cleaning->cache->map.segs[extent->seg_id], extent->len_blk);
 	return PC_WALK_DROP;
 }
 
@@ -92,8 +82,8 @@ static void put_fragment(struct pcache *cache, struct pc_kbuf *kbuf, const struc
 	pc_kbuf_put_key(kbuf, cell_idx, &key, chunk_nr);
 }
 
-/* Appends extents again and gives them their new position. False: no slots, nothing was done. */
-static bool append_again(struct pcache *cache, uint32_t shard_idx, struct pc_extent *const *extents, uint32_t nr, struct budget *budget)
+/* Appends extents again, at most *slots_left slots, and gives them their new position. False: no slots, nothing was done. */
+static bool append_again(struct pcache *cache, uint32_t shard_idx, struct pc_extent *const *extents, uint32_t nr, uint64_t *slots_left)
 {
 	struct pc_kbuf *kbuf = &cache->cleaner->kbuf;
 	uint64_t pos;
@@ -101,55 +91,41 @@ static bool append_again(struct pcache *cache, uint32_t shard_idx, struct pc_ext
 	pc_kbuf_reset(kbuf);
 	for (uint32_t i = 0; i < nr; i++)
 		put_fragment(cache, kbuf, extents[i]);
-	if (pc_kbuf_slot_nr(kbuf) > budget->slots_left ||
+	if (pc_kbuf_slot_nr(kbuf) > *slots_left ||
 	    pc_log_reserve(&cache->log, shard_idx, pc_kbuf_slot_nr(kbuf), PC_LOG_CLEANING, &pos))
 		return false;
-	budget->slots_left -= pc_kbuf_slot_nr(kbuf);
+	*slots_left -= pc_kbuf_slot_nr(kbuf);
 	pc_append_commit(cache, shard_idx, pos, kbuf);
 	for (uint32_t i = 0; i < nr; i++)
 		extents[i]->pos = pos;
 	return true;
 }
 
-/* Without poison the backing's older bytes would show, so it is appended even beyond the budget. 0 or PCACHE_E_FULL. */
-static int append_poison(struct pcache *cache, uint32_t shard_idx, struct stretch *stretch)
+/* Without poison the backing's older bytes would show, so it is appended even beyond the limit. 0 or PCACHE_E_FULL. */
+static int append_poison(struct cleaning *cleaning, uint32_t shard_idx)
 {
-	struct budget unlimited = { .slots_left = UINT64_MAX };
+	uint64_t unlimited = UINT64_MAX;
 
-	for (uint32_t i = 0; i < stretch->found_nr; i++)
-		if (is_poison(stretch->found[i]) && !append_again(cache, shard_idx, &stretch->found[i], 1, &unlimited))
+	for (uint32_t i = 0; i < cleaning->found_nr; i++)
+		if (is_poison(cleaning->found[i]) && !append_again(cleaning->cache, shard_idx, &cleaning->found[i], 1, &unlimited))
 			return PCACHE_E_FULL;
 	return 0;
 }
 
-static int clean_stretch_locked(struct pcache *cache, uint32_t shard_idx, uint64_t from_blk, struct stretch *stretch, struct budget *budget)
+/* The end of a stretch: what was found moves, or goes. */
+static int move_found_locked(void *ctx, uint32_t shard_idx, uint64_t from_blk, uint32_t visited_nr)
 {
-	int rc;
-
-	stretch->found_nr = 0;
-	stretch->visited_nr = 0;
-	stretch->at_end = true;
-	pc_index_walk_shard_from_locked(cache->index, shard_idx, from_blk, gather, stretch);
-	if (stretch->found_nr == 0 || append_again(cache, shard_idx, stretch->found, stretch->found_nr, budget))
-		return 0;
-	rc = append_poison(cache, shard_idx, stretch);
-	if (!rc)
-		pc_index_walk_shard_from_locked(cache->index, shard_idx, from_blk, drop_old, stretch);
-	return rc;
-}
-
-static int clean_shard(struct pcache *cache, uint32_t shard_idx, uint64_t tail_end_pos, struct budget *budget)
-{
-	struct stretch stretch = { .cache = cache, .tail_end_pos = tail_end_pos, .at_end = false };
-	uint64_t from_blk = 0;
+	struct cleaning *cleaning = ctx;
 	int rc = 0;
 
-	while (!rc && !stretch.at_end) {
-		pc_index_lock(cache->index, UINT64_C(1) << shard_idx);
-		rc = clean_stretch_locked(cache, shard_idx, from_blk, &stretch, budget);
-		pc_index_unlock(cache->index, UINT64_C(1) << shard_idx);
-		from_blk = stretch.resume_blk;
+	if (cleaning->found_nr &&
+	    !append_again(cleaning->cache, shard_idx, cleaning->found, cleaning->found_nr, &cleaning->slots_left)) {
+		rc = append_poison(cleaning, shard_idx);
+		cleaning->drop_nr = visited_nr;
+		if (!rc)
+			pc_index_walk_shard_from_locked(cleaning->cache->index, shard_idx, from_blk, drop_old, cleaning);
 	}
+	cleaning->found_nr = 0;
 	return rc;
 }
 
@@ -182,14 +158,13 @@ static int clean_oldest(struct pcache *cache)
 	uint64_t from = atomic_load_explicit(&log->tail, memory_order_acquire), end = from + log->slots_per_seg;
 	/* Under want, at least half a segment must come out of it. */
 	bool starving = atomic_load_explicit(&cache->space.want_log, memory_order_relaxed);
-	struct budget budget = { .slots_left = starving ? log->slots_per_seg / 2 : UINT64_MAX };
+	struct cleaning cleaning = { .cache = cache, .tail_end_pos = end, .slots_left = starving ? log->slots_per_seg / 2 : UINT64_MAX };
+	struct pc_index_sweep sweep = { .ctx = &cleaning, .fn = gather, .finish_locked = move_found_locked };
 	int rc;
 
 	if (!tail_may_move(cache, end))
 		return 0;
-	rc = 0;
-	for (uint32_t i = 0; !rc && i < pc_index_shard_nr(cache->index); i++)
-		rc = clean_shard(cache, i, end, &budget);
+	rc = pc_index_sweep(cache->index, &sweep);
 	if (rc == PCACHE_E_FULL) {
 		/* Poison may not be dropped, and there is no slot for it: another segment, whatever the limit. The next step goes on. */
 		rc = pc_log_extend(log, true);

@@ -66,12 +66,9 @@ static uint32_t pick(struct pcache *cache, uint32_t want)
 static void drop_victims(struct pcache *cache)
 {
 	struct evict_ctx evict = { .cache = cache, .victim = cache->cleaner->victim };
+	struct pc_index_sweep sweep = { .ctx = &evict, .fn = drop_clean };
 
-	for (uint32_t i = 0; i < pc_index_shard_nr(cache->index); i++) {
-		pc_index_lock(cache->index, UINT64_C(1) << i);
-		pc_index_walk_shard_locked(cache->index, i, drop_clean, &evict);
-		pc_index_unlock(cache->index, UINT64_C(1) << i);
-	}
+	(void)pc_index_sweep(cache->index, &sweep);
 }
 
 int pc_evict_step(struct pcache *cache, bool force)

@@ -24,6 +24,9 @@ struct pc_writeback {
 	struct pc_wb_item scratch[PC_WB_ITEM_MAX]; /* for sorting */
 	uint32_t item_nr;
 	uint64_t batch_bytes; /* issued and collected in this batch */
+	uint64_t target_bytes; /* of a batch: what the backing takes in some 20 ms */
+	uint64_t last_slots; /* length of the last batch in the log */
+	uint64_t slots_per_mib; /* log slots per MiB that had to be written, of the last batch */
 	uint64_t limit_pos; /* everything below was durable when the batch began */
 	struct pc_extent lost; /* of this step: the last damaged version */
 	uint32_t lost_nr;

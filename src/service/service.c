@@ -26,6 +26,7 @@ static int new_writeback(struct pcache *cache)
 	rc = pc_mutex_init(&wb->lock, PC_RANK_WRITEBACK, 0);
 	if (rc)
 		goto undo_reader;
+	wb->target_bytes = PC_WB_BATCH_BYTES;
 	cache->writeback = wb;
 	return 0;
 undo_reader:

@@ -26,6 +26,10 @@
 #include "pcache/errors.h"
 #include "service/internal.h"
 
+#define PACE_NS UINT64_C(20000000) /* a batch should take about as long */
+#define BATCH_BYTES_MIN (UINT64_C(1) << 20)
+#define BATCH_BYTES_MAX (UINT64_C(64) << 20)
+
 /* ---- issue -------------------------------------------------------------------------------------------------------- */
 
 static uint64_t bytes_of(const struct pcache *cache, uint64_t blk_nr)
@@ -260,7 +264,7 @@ static int collect(struct pcache *cache, uint64_t from, uint64_t limit, uint64_t
 	int rc = 0;
 
 	pc_log_reader_reset(&wb->reader);
-	while (pos < limit && wb->batch_bytes < PC_WB_BATCH_BYTES && wb->item_nr < PC_WB_BATCH_ITEMS && !rc) {
+	while (pos < limit && wb->batch_bytes < wb->target_bytes && wb->item_nr < PC_WB_BATCH_ITEMS && !rc) {
 		struct pc_kset kset;
 		const void *buf;
 
@@ -276,6 +280,105 @@ static int collect(struct pcache *cache, uint64_t from, uint64_t limit, uint64_t
 			break;
 	}
 	*out_end = pos;
+	return rc;
+}
+
+/* ---- collect by a walk over the index ------------------------------------------------------------------------------------- */
+/*
+ * Within one epoch (or with ordering batch) only what the index still shows must be written, and most of what the log holds may be overwritten already. Then a walk over
+ * the index in order costs less than a look-up of every key, and meets the data sorted by offset. It needs every overwrite to be durable when it shows, which page granularity
+ * does not give, and no flush mark among or behind the positions of the batch: an overwrite of a later epoch would hide a version that must be written. A flush that begins
+ * meanwhile is noticed at the end, and the log is read after all: writing a version twice does no harm.
+ */
+
+struct walk {
+	struct pcache *cache;
+	uint64_t from;
+	uint64_t end;
+};
+
+static bool in_batch(const struct walk *walk, const struct pc_extent *extent)
+{
+	return (extent->flags & PC_EXT_DIRTY) && extent->pos >= walk->from && extent->pos < walk->end;
+}
+
+static enum pc_walk gather_dirty(void *ctx, struct pc_extent *extent)
+{
+	struct walk *walk = ctx;
+	struct pc_writeback *wb = walk->cache->writeback;
+
+	if (!in_batch(walk, extent))
+		return PC_WALK_KEEP;
+	if (wb->item_nr == PC_WB_ITEM_MAX)
+		return PC_WALK_STOP;
+	if (is_data(extent))
+		pc_seg_pin(&walk->cache->map.segs[extent->seg_id]);
+	wb->items[wb->item_nr++].extent = *extent;
+	wb->batch_bytes += is_data(extent) ? bytes_of(walk->cache, extent->len_blk) : PC_CHUNK_BYTES;
+	return PC_WALK_KEEP;
+}
+
+static int issue_if_full(void *ctx)
+{
+	struct walk *walk = ctx;
+
+	return walk->cache->writeback->item_nr == PC_WB_ITEM_MAX ? issue_and_drop(walk->cache) : 0;
+}
+
+/* No flush mark at or behind from, now: what the index shows is all that must be written. */
+static bool one_epoch_from(struct pcache *cache, uint64_t from)
+{
+	if (!cache->strict)
+		return true;
+	return atomic_load_explicit(&cache->log.epoch_pos, memory_order_seq_cst) < from &&
+	       atomic_load_explicit(&cache->open_epoch_pos, memory_order_relaxed) <= from;
+}
+
+/* How many slots a batch should span for the backing to be busy as long as it should; never much more than the last, whose yield is all that is known. */
+static uint64_t wanted_slots(const struct pc_writeback *wb)
+{
+	uint64_t by_yield = (wb->target_bytes >> 10) * wb->slots_per_mib >> 10;
+
+	return PC_MAX(PC_MIN(by_yield, 4 * wb->last_slots), (uint64_t)PC_WB_BATCH_ITEMS);
+}
+
+static bool walk_pays(struct pcache *cache, uint64_t from)
+{
+	return cache->media->granularity != PC_GRAN_PAGE && one_epoch_from(cache, from) &&
+	       wanted_slots(cache->writeback) >= pc_index_extent_nr(cache->index) / 16;
+}
+
+/* A kset border some slots from from. 0 or PCACHE_E_CORRUPT. */
+static int find_border(struct pcache *cache, uint64_t from, uint64_t limit, uint64_t *out_end)
+{
+	struct pc_log_reader *reader = &cache->writeback->reader;
+	uint64_t pos = from, want_end = from + wanted_slots(cache->writeback);
+
+	pc_log_reader_reset(reader);
+	while (pos < limit && pos < want_end) {
+		uint32_t slot_nr = pc_log_reader_skip(reader, pos, limit);
+
+		if (slot_nr == 0)
+			return PCACHE_E_CORRUPT;
+		pos += slot_nr;
+	}
+	*out_end = pos;
+	return 0;
+}
+
+/* Gathers and issues the batch. *out_walked is false if the log must be read after all. */
+static int walk_batch(struct pcache *cache, uint64_t from, uint64_t limit, uint64_t *out_end, bool *out_walked)
+{
+	struct walk walk = { .cache = cache, .from = from };
+	struct pc_index_sweep sweep = { .ctx = &walk, .fn = gather_dirty, .between = issue_if_full };
+	int rc = find_border(cache, from, limit, &walk.end);
+
+	if (!rc)
+		rc = pc_index_sweep(cache->index, &sweep);
+	*out_end = walk.end;
+	*out_walked = one_epoch_from(cache, from);
+	/* What cleaning must meet is found by another walk, not in the list of items. */
+	cache->writeback->items_lost = true;
 	return rc;
 }
 
@@ -303,26 +406,6 @@ static enum pc_walk make_clean(void *ctx, struct pc_extent *extent)
 	return PC_WALK_KEEP;
 }
 
-static void clean_kset(struct pcache *cache, const void *buf, const struct pc_kset *kset)
-{
-	struct clean_ctx clean = { .cache = cache, .pos = kset->pos };
-	struct pc_key_cursor cursor;
-	struct pc_key key;
-	const struct pcm_le32 *crcs;
-
-	pc_key_first(buf, kset, &cache->layout.rules, &cursor);
-	while (pc_key_next(&cursor, &key, &crcs)) {
-		uint64_t mask;
-
-		if (key.flags & PC_KEY_CLEAN)
-			continue;
-		mask = pc_index_mask(cache->index, key.vol_blk, key.len_blk);
-		pc_index_lock(cache->index, mask);
-		pc_index_walk_range_locked(cache->index, key.vol_blk, key.len_blk, make_clean, &clean);
-		pc_index_unlock(cache->index, mask);
-	}
-}
-
 /* The parts of the batch that the index still shows. */
 static void clean_items(struct pcache *cache)
 {
@@ -339,22 +422,21 @@ static void clean_items(struct pcache *cache)
 	}
 }
 
-/* The same from the log, when the items do not name them all. */
+static enum pc_walk make_batch_clean(void *ctx, struct pc_extent *extent)
+{
+	struct walk *walk = ctx;
+	struct clean_ctx clean = { .cache = walk->cache, .pos = extent->pos };
+
+	return in_batch(walk, extent) ? make_clean(&clean, extent) : PC_WALK_KEEP;
+}
+
+/* The same by a walk over the index, when the items do not name them all. */
 static void clean_range(struct pcache *cache, uint64_t from, uint64_t end)
 {
-	struct pc_writeback *wb = cache->writeback;
+	struct walk walk = { .cache = cache, .from = from, .end = end };
+	struct pc_index_sweep sweep = { .ctx = &walk, .fn = make_batch_clean };
 
-	pc_log_reader_reset(&wb->reader);
-	for (uint64_t pos = from; pos < end;) {
-		struct pc_kset kset;
-		const void *buf;
-
-		if (pc_log_reader_at(&wb->reader, pos, end, &kset, &buf) != PC_VALID)
-			return; /* it was read a moment ago; extents that stay dirty are written again after the next open */
-		if (kset.type == PC_KSET_KEYS)
-			clean_kset(cache, buf, &kset);
-		pos += kset.slot_nr;
-	}
+	(void)pc_index_sweep(cache->index, &sweep);
 }
 
 static int store_dirty_tail(struct pcache *cache, uint64_t dirty_tail_pos, uint64_t durable_pos)
@@ -374,11 +456,45 @@ static int store_dirty_tail(struct pcache *cache, uint64_t dirty_tail_pos, uint6
 
 /* ---- the step -------------------------------------------------------------------------------------------------------------- */
 
+/* Issues everything that must be on the backing for the dirty tail to move to *out_end. */
+static int write_batch(struct pcache *cache, uint64_t from, uint64_t limit, uint64_t *out_end)
+{
+	bool walked = false;
+	int rc = 0;
+
+	if (walk_pays(cache, from)) {
+		rc = walk_batch(cache, from, limit, out_end, &walked);
+		if (!rc)
+			rc = issue_items(cache);
+		limit = *out_end;
+		if (!walked) {
+			drop_items(cache);
+			cache->writeback->batch_bytes = 0;
+		}
+	}
+	if (rc || walked)
+		return rc;
+	rc = collect(cache, from, limit, out_end);
+	return rc ? rc : issue_items(cache);
+}
+
+/* Learns how much log a batch should take. Not by the clock where the caller runs the steps: his are the same every time. */
+static void learn_pace(struct pcache *cache, uint64_t slot_nr, uint64_t elapsed_ns)
+{
+	struct pc_writeback *wb = cache->writeback;
+
+	wb->last_slots = slot_nr;
+	wb->slots_per_mib = (slot_nr << 20) / PC_MAX(wb->batch_bytes, UINT64_C(4096));
+	if (!cache->caller_maintains && wb->batch_bytes >= PC_CHUNK_BYTES)
+		wb->target_bytes = PC_MIN(PC_MAX(wb->batch_bytes * (PACE_NS >> 10) / PC_MAX(elapsed_ns >> 10, UINT64_C(1)), BATCH_BYTES_MIN),
+					  BATCH_BYTES_MAX);
+}
+
 /* One batch from from. 1: the dirty tail has moved. */
 static int run_batch(struct pcache *cache, uint64_t from, uint64_t limit)
 {
 	struct pc_writeback *wb = cache->writeback;
-	uint64_t end = from;
+	uint64_t end = from, start_ns = pc_monotonic_ns();
 	int rc;
 
 	wb->item_nr = 0;
@@ -386,9 +502,7 @@ static int run_batch(struct pcache *cache, uint64_t from, uint64_t limit)
 	wb->issued = false;
 	wb->items_lost = false;
 	wb->limit_pos = limit;
-	rc = collect(cache, from, limit, &end);
-	if (!rc)
-		rc = issue_items(cache);
+	rc = write_batch(cache, from, limit, &end);
 	if (!rc && wb->issued) {
 		atomic_fetch_add_explicit(&cache->stats.backing_flushes, 1, memory_order_relaxed);
 		/* Order: the backing has everything of the batch before the tail record says so. A failed flush fails the batch: it is written again. */
@@ -400,13 +514,14 @@ static int run_batch(struct pcache *cache, uint64_t from, uint64_t limit)
 	}
 	if (!rc)
 		rc = store_dirty_tail(cache, end, limit);
-	if (!rc && wb->items_lost)
-		clean_range(cache, from, end);
-	else if (!rc)
+	if (!rc && !wb->items_lost)
 		clean_items(cache);
 	drop_items(cache);
+	if (!rc && wb->items_lost)
+		clean_range(cache, from, end);
 	if (rc)
 		return rc;
+	learn_pace(cache, end - from, pc_monotonic_ns() - start_ns);
 	/* Only now may cleaning touch the keys below: it takes what it meets for clean. */
 	atomic_store_explicit(&cache->log.settled_pos, end, memory_order_release);
 	atomic_store_explicit(&cache->map.maybe_empty, true, memory_order_release);
