@@ -66,8 +66,8 @@ static uint32_t thread_number(void)
 	return mine;
 }
 
-static void add_piece(struct pc_heads *heads, struct pc_piece *pieces, uint32_t *piece_nr, uint32_t seg_id, uint32_t seg_blk,
-		      uint32_t len_blk)
+static void add_piece(struct pc_heads *heads, struct pc_piece *pieces, uint32_t *piece_nr, uint32_t seg_id,
+		      uint32_t seg_blk, uint32_t len_blk)
 {
 	struct pc_seg *seg = &heads->map->segs[seg_id];
 
@@ -90,8 +90,8 @@ static void align_after_sync(struct pc_heads *heads, struct pc_head *head)
 	head->sync_nr = sync_nr;
 }
 
-static int alloc_locked(struct pc_heads *heads, struct pc_head *head, uint32_t len_blk, uint32_t leave_nr, struct pc_piece *pieces,
-			uint32_t *out_piece_nr, bool *out_took)
+static int alloc_locked(struct pc_heads *heads, struct pc_head *head, uint32_t len_blk, uint32_t leave_nr,
+			struct pc_piece *pieces, uint32_t *out_piece_nr, bool *out_took)
 {
 	uint32_t seg_blk = heads->map->segment_blk, room_blk, ids[PC_PIECES_MAX], seg_nr, i;
 	int rc;
@@ -129,7 +129,8 @@ static int alloc_locked(struct pc_heads *heads, struct pc_head *head, uint32_t l
 	return 0;
 }
 
-int pc_heads_alloc(struct pc_heads *heads, uint32_t len_blk, uint32_t leave_nr, struct pc_piece *pieces, uint32_t *out_piece_nr, bool *out_took)
+int pc_heads_alloc(struct pc_heads *heads, uint32_t len_blk, uint32_t leave_nr, struct pc_piece *pieces,
+		   uint32_t *out_piece_nr, bool *out_took)
 {
 	struct pc_head *head = &heads->heads[thread_number() % heads->head_nr];
 	int rc;

@@ -28,7 +28,8 @@ struct pc_heads {
 	struct pc_segmap *map;
 	struct pc_head *heads;
 	uint32_t head_nr;
-	uint32_t page_blk; /* blocks per 4 KiB page at page granularity, else 1: a group of writes starts on a fresh page */
+	uint32_t
+		page_blk; /* blocks per 4 KiB page at page granularity, else 1: a group of writes starts on a fresh page */
 	_Atomic uint64_t sync_nr; /* raised by every sync at page granularity */
 };
 
@@ -40,7 +41,8 @@ void pc_heads_fini(struct pc_heads *heads);
  * Allocates len_blk blocks in at most PC_PIECES_MAX pieces, all or none; they count as live from now on. leave_nr: free segments to leave (for allocations that are
  * mere wishes). *out_took: new segments were taken. 0, PCACHE_E_FULL, -errno of a sync.
  */
-int pc_heads_alloc(struct pc_heads *heads, uint32_t len_blk, uint32_t leave_nr, struct pc_piece *pieces, uint32_t *out_piece_nr, bool *out_took);
+int pc_heads_alloc(struct pc_heads *heads, uint32_t len_blk, uint32_t leave_nr, struct pc_piece *pieces,
+		   uint32_t *out_piece_nr, bool *out_took);
 /* Gives up an allocation that no key refers to. Its room is gone until the segment is reclaimed. */
 void pc_heads_unalloc(struct pc_heads *heads, const struct pc_piece *pieces, uint32_t piece_nr);
 

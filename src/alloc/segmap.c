@@ -189,7 +189,8 @@ uint32_t pc_segmap_reclaim(struct pc_segmap *map, uint64_t durable_dirty_tail, u
 		if (reclaimable(seg, durable_dirty_tail, durable_pos)) {
 			push_locked(map, id);
 			nr++;
-		} else if (get_state(seg) == PC_SS_DATA && atomic_load_explicit(&seg->live_blk, memory_order_relaxed) == 0) {
+		} else if (get_state(seg) == PC_SS_DATA &&
+			   atomic_load_explicit(&seg->live_blk, memory_order_relaxed) == 0) {
 			atomic_store_explicit(&map->maybe_empty, true, memory_order_release);
 		}
 	}

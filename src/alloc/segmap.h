@@ -47,14 +47,16 @@ struct pc_segmap {
 	uint32_t segment_blk;
 	uint32_t log_reserve_segs; /* free segments that data never takes */
 	struct pc_mutex lock; /* PC_RANK_SEGMAP: states, free list */
-	uint32_t *free_ids; /* ring: the segment that has been free for longest is taken first, so that all of them are used in turn */
+	uint32_t *
+		free_ids; /* ring: the segment that has been free for longest is taken first, so that all of them are used in turn */
 	uint32_t free_first; /* under the lock */
 	_Atomic uint32_t free_nr; /* written under the lock */
 	_Atomic uint32_t log_nr; /* segments in state LOG; written under the lock */
 	_Atomic bool maybe_empty; /* some data segment may have become reclaimable */
 };
 
-int pc_segmap_init(struct pc_segmap *map, struct pc_layout *layout); /* all FREE, generations from the records; 0 or -errno */
+int pc_segmap_init(struct pc_segmap *map,
+		   struct pc_layout *layout); /* all FREE, generations from the records; 0 or -errno */
 void pc_segmap_fini(struct pc_segmap *map);
 /* Recovery only: sets a segment's state and rebuilds the free list when done. */
 void pc_segmap_adopt(struct pc_segmap *map, uint32_t seg_id, enum pc_seg_state state);
@@ -96,7 +98,8 @@ static inline void pc_pos_raise(_Atomic uint64_t *to, uint64_t pos)
 {
 	uint64_t old = atomic_load_explicit(to, memory_order_relaxed);
 
-	while (old < pos && !atomic_compare_exchange_weak_explicit(to, &old, pos, memory_order_release, memory_order_relaxed))
+	while (old < pos &&
+	       !atomic_compare_exchange_weak_explicit(to, &old, pos, memory_order_release, memory_order_relaxed))
 		;
 }
 

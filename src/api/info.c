@@ -137,7 +137,7 @@ PCACHE_API int pcache_info_get(struct pcache *cache, struct pcache_info *info)
 	return 0;
 }
 
-static int probe_media(struct pc_media *media, struct pcache_info *info)
+int pc_api_probe_media(struct pc_media *media, struct pcache_info *info)
 {
 	struct pcache_info full;
 	struct pc_super super;
@@ -156,7 +156,8 @@ static int probe_media(struct pc_media *media, struct pcache_info *info)
 		memset(&full, 0, sizeof(full));
 		pc_api_fill_info(cache, &full);
 		full.commit = PCACHE_COMMIT_AUTO;
-		full.ordering = cache->layout.tail.flags & PC_TAIL_FLAG_ORDERING_BATCH ? PCACHE_ORDERING_BATCH : PCACHE_ORDERING_STRICT;
+		full.ordering = cache->layout.tail.flags & PC_TAIL_FLAG_ORDERING_BATCH ? PCACHE_ORDERING_BATCH
+										       : PCACHE_ORDERING_STRICT;
 		full.state_flags = pc_recovery_needs_mend(cache, &replay) ? 0 : PCACHE_STATE_CLEAN_CLOSE;
 		pc_api_copy_info(info, &full);
 	}
@@ -178,7 +179,7 @@ PCACHE_API int pcache_probe(const char *path, struct pcache_info *info)
 		return pc_stats_page_read(path, info) == 0 ? 0 : -EBUSY;
 	if (rc)
 		return rc;
-	rc = probe_media(media, info);
+	rc = pc_api_probe_media(media, info);
 	pc_media_close(media);
 	return rc;
 }

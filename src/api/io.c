@@ -32,7 +32,8 @@ static int told(struct pcache *cache, int rc)
 	int why = rc == PCACHE_E_FAILSTOP ? atomic_load_explicit(&cache->failstop, memory_order_relaxed) : 0;
 
 	if (why)
-		pc_msg(&cache->msg, PCACHE_LOG_ERROR, "no store to the cache any more: a sync failed (%d); reads are served", why);
+		pc_msg(&cache->msg, PCACHE_LOG_ERROR,
+		       "no store to the cache any more: a sync failed (%d); reads are served", why);
 	return rc;
 }
 
@@ -66,7 +67,8 @@ PCACHE_API int pcache_write(struct pcache *cache, const void *buf, uint64_t off,
 	return rc ? rc : told(cache, pc_core_write(cache, &range, 1, flags));
 }
 
-PCACHE_API int pcache_write_batch(struct pcache *cache, const struct pcache_range *ranges, uint32_t range_nr, uint32_t flags)
+PCACHE_API int pcache_write_batch(struct pcache *cache, const struct pcache_range *ranges, uint32_t range_nr,
+				  uint32_t flags)
 {
 	uint64_t total = 0;
 	int rc = pc_api_check(cache);

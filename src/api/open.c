@@ -27,42 +27,20 @@ static const uint8_t *uuid_for(const struct pcache_config *config, const struct 
 	return backing->ops.uuid;
 }
 
-/* Counts the dirty bytes of a closed cache in media. 0 or an error of loading. */
-static int dirty_bytes_of(struct pc_media *media, uint64_t *out_bytes)
-{
-	struct pc_super super;
-	struct pc_replay replay;
-	struct pcache *cache;
-	uint32_t super_bad;
-	int rc = pc_layout_load_super(media, &super, &super_bad);
-
-	if (rc)
-		return rc;
-	rc = pc_core_new(media, &super, super_bad, NULL, NULL, NULL, &cache);
-	if (rc)
-		return rc;
-	rc = pc_recovery_replay(cache, &replay);
-	if (!rc)
-		*out_bytes = pc_service_dirty_bytes(cache);
-	pc_replay_fini(&replay);
-	pc_core_free(cache);
-	return rc;
-}
-
 /* 0 if the file may be formatted without force. */
 static int check_old_cache(struct pc_media *media)
 {
-	uint64_t dirty_bytes = 0;
+	struct pcache_info old = { .struct_bytes = sizeof(old) };
 	int rc;
 
 	if (media->len_bytes == 0)
 		return 0;
-	rc = dirty_bytes_of(media, &dirty_bytes);
+	rc = pc_api_probe_media(media, &old);
 	if (rc == PCACHE_E_NOT_A_CACHE)
 		return 0;
 	if (rc)
 		return rc;
-	return dirty_bytes ? PCACHE_E_DIRTY : PCACHE_E_HAS_CACHE;
+	return old.dirty_bytes ? PCACHE_E_DIRTY : PCACHE_E_HAS_CACHE;
 }
 
 static uint64_t config_value(const struct pcache_config *config, enum pcache_option option, uint64_t otherwise)
@@ -77,7 +55,8 @@ static int plan_fits(const struct pcache_config *config, uint64_t media_bytes)
 
 	memset(&super, 0, sizeof(super));
 	super.block_bytes = block_bytes;
-	return pc_geo_plan(media_bytes, (uint32_t)config_value(config, PCACHE_OPT_SEGMENT_BYTES, 0), block_bytes, &super);
+	return pc_geo_plan(media_bytes, (uint32_t)config_value(config, PCACHE_OPT_SEGMENT_BYTES, 0), block_bytes,
+			   &super);
 }
 
 static int format_open_media(struct pc_media *media, const struct pcache_config *config, struct pcache_backing *backing)
@@ -139,13 +118,16 @@ int pc_cache_format_media(struct pc_media *media, const struct pcache_config *co
 
 /* ---- open --------------------------------------------------------------------------------------------------------- */
 
-static int check_identity(const struct pc_super *super, const struct pcache_config *config, const struct pcache_backing *backing)
+static int check_identity(const struct pc_super *super, const struct pcache_config *config,
+			  const struct pcache_backing *backing)
 {
 	const uint8_t *uuid = uuid_for(config, backing);
 
-	if ((super->ro_compat & ~(uint64_t)PC_FEATURES_RO_COMPAT_KNOWN) && !config_value(config, PCACHE_OPT_READ_ONLY, 0))
+	if ((super->ro_compat & ~(uint64_t)PC_FEATURES_RO_COMPAT_KNOWN) &&
+	    !config_value(config, PCACHE_OPT_READ_ONLY, 0))
 		return PCACHE_E_READ_ONLY;
-	if (memcmp(uuid, no_uuid, 16) != 0 && memcmp(super->backing_uuid, no_uuid, 16) != 0 && memcmp(uuid, super->backing_uuid, 16) != 0)
+	if (memcmp(uuid, no_uuid, 16) != 0 && memcmp(super->backing_uuid, no_uuid, 16) != 0 &&
+	    memcmp(uuid, super->backing_uuid, 16) != 0)
 		return PCACHE_E_WRONG_BACKING;
 	if (super->backing_bytes != backing->ops.size_bytes)
 		return PCACHE_E_BACKING_SIZE;
@@ -201,8 +183,9 @@ static void publish_stats(struct pcache *cache)
 	(void)pc_stats_page_publish(cache->stats_page, &info);
 }
 
-static int open_mapped(struct pc_media *media, const struct pc_super *super, uint32_t super_bad, const struct pcache_config *config,
-		       const struct pc_tweaks *tweaks, struct pcache_backing *backing, const char *stats_path, struct pcache **out_cache)
+static int open_mapped(struct pc_media *media, const struct pc_super *super, uint32_t super_bad,
+		       const struct pcache_config *config, const struct pc_tweaks *tweaks,
+		       struct pcache_backing *backing, const char *stats_path, struct pcache **out_cache)
 {
 	struct pc_stats_page *stats_page = NULL;
 	struct pcache *cache;
@@ -216,7 +199,8 @@ static int open_mapped(struct pc_media *media, const struct pc_super *super, uin
 	if (!rc)
 		rc = recover(cache);
 	if (!rc && stats_path && pc_stats_page_create(stats_path, &stats_page))
-		pc_msg(&cache->msg, PCACHE_LOG_WARN, "no statistics page beside %s: it cannot be made there", stats_path);
+		pc_msg(&cache->msg, PCACHE_LOG_WARN, "no statistics page beside %s: it cannot be made there",
+		       stats_path);
 	cache->stats_page = stats_page;
 	if (!rc && !cache->caller_maintains && !cache->read_only)
 		rc = pc_workers_start(cache, stats_page ? publish_stats : NULL);

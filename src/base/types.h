@@ -26,9 +26,9 @@
 #define PC_MAX(a, b) ((a) > (b) ? (a) : (b))
 
 /* Rounds x up to a multiple of the power of two to. The caller rules out overflow. */
-#define PC_ROUND_UP(x, to) (((x) + ((to) - 1)) & ~((to) - 1))
-#define PC_ROUND_DOWN(x, to) ((x) & ~((to) - 1))
-#define PC_DIV_UP(x, by) (((x) + ((by) - 1)) / (by))
+#define PC_ROUND_UP(x, to) (((x) + ((to)-1)) & ~((to)-1))
+#define PC_ROUND_DOWN(x, to) ((x) & ~((to)-1))
+#define PC_DIV_UP(x, by) (((x) + ((by)-1)) / (by))
 
 #define PC_ARRAY_NR(a) (sizeof(a) / sizeof((a)[0]))
 

@@ -56,8 +56,8 @@ void pc_apply_displaced(void *ctx, const struct pc_extent *piece)
 	pc_segmap_unref(&cache->map, seg, piece->len_blk);
 }
 
-bool pc_apply_chunk(const struct pcache *cache, const struct pc_key *key, const struct pcm_le32 *crcs, uint64_t pos, uint32_t chunk_idx,
-		    struct pc_extent *out_extent)
+bool pc_apply_chunk(const struct pcache *cache, const struct pc_key *key, const struct pcm_le32 *crcs, uint64_t pos,
+		    uint32_t chunk_idx, struct pc_extent *out_extent)
 {
 	uint32_t chunk_blk = cache->chunk_blk, head = PC_GEOM_HEAD(key->geom), tail = PC_GEOM_TAIL(key->geom);
 	uint32_t all_blk = head + key->len_blk + tail; /* the chunks, as the CRCs count them */
@@ -92,7 +92,8 @@ static void apply_data(struct pc_apply *apply, const struct pc_key *key, const s
 	}
 }
 
-void pc_apply_key_locked(struct pc_apply *apply, const struct pc_key *key, const struct pcm_le32 *crcs, uint8_t ext_flags)
+void pc_apply_key_locked(struct pc_apply *apply, const struct pc_key *key, const struct pcm_le32 *crcs,
+			 uint8_t ext_flags)
 {
 	struct pc_extent extent = { .vol_blk = key->vol_blk, .pos = apply->pos, .len_blk = key->len_blk };
 	uint32_t type = key->flags & PC_KEY_TYPE_MASK;

@@ -68,7 +68,8 @@ static uint64_t atomic_max(const struct pcache *cache)
 
 static int new_index(struct pcache *cache, const struct pc_tweaks *tweaks)
 {
-	struct pc_index_params params = { .shard_nr = PC_SHARD_NR_MAX, .stripe_blk = DEFAULT_STRIPE_BYTES / cache->block_bytes };
+	struct pc_index_params params = { .shard_nr = PC_SHARD_NR_MAX,
+					  .stripe_blk = DEFAULT_STRIPE_BYTES / cache->block_bytes };
 
 	if (tweaks && tweaks->shard_nr)
 		params.shard_nr = tweaks->shard_nr;
@@ -89,8 +90,9 @@ static void take_geometry(struct pcache *cache)
 	cache->fill_leave_segs = PC_MAX(2u, super->segment_nr / 16);
 }
 
-int pc_core_new(struct pc_media *media, const struct pc_super *super, uint32_t super_bad, const struct pcache_config *config,
-		const struct pc_tweaks *tweaks, struct pcache_backing *backing, struct pcache **out_cache)
+int pc_core_new(struct pc_media *media, const struct pc_super *super, uint32_t super_bad,
+		const struct pcache_config *config, const struct pc_tweaks *tweaks, struct pcache_backing *backing,
+		struct pcache **out_cache)
 {
 	struct pcache *cache = aligned_alloc(64, PC_ROUND_UP(sizeof(*cache), (size_t)64));
 	int rc;
@@ -113,11 +115,12 @@ int pc_core_new(struct pc_media *media, const struct pc_super *super, uint32_t s
 	rc = pc_segmap_init(&cache->map, &cache->layout);
 	if (rc)
 		goto undo_layout;
-	rc = pc_heads_init(&cache->heads, &cache->map, tweaks ? tweaks->data_head_nr : 0, media->granularity == PC_GRAN_PAGE);
+	rc = pc_heads_init(&cache->heads, &cache->map, tweaks ? tweaks->data_head_nr : 0,
+			   media->granularity == PC_GRAN_PAGE);
 	if (rc)
 		goto undo_map;
-	rc = pc_log_init(&cache->log, &cache->layout, &cache->map, tweaks && tweaks->nonce ? tweaks->nonce : random_nonce,
-			 tweaks ? tweaks->nonce_user : NULL);
+	rc = pc_log_init(&cache->log, &cache->layout, &cache->map,
+			 tweaks && tweaks->nonce ? tweaks->nonce : random_nonce, tweaks ? tweaks->nonce_user : NULL);
 	if (rc)
 		goto undo_heads;
 	cache->atomic_max_bytes = atomic_max(cache);

@@ -15,21 +15,23 @@
 #include "alloc/head.h"
 #include "backing/backing.h"
 #include "base/msg.h"
-#include "index/index.h"
-#include "log/log.h"
 #include "base/options.h"
 #include "core/tweaks.h"
+#include "index/index.h"
+#include "log/log.h"
 #include "pcache/info.h"
 #include "pcache/io.h"
 
 /* Counters of one shard, written under its lock by plain stores that readers may see late. */
 struct pc_shard_stats {
-	_Alignas(64) _Atomic uint64_t read_ops, read_bytes, hit_bytes, miss_bytes, write_ops, write_bytes, discard_bytes;
+	_Alignas(64) _Atomic uint64_t read_ops, read_bytes, hit_bytes, miss_bytes, write_ops, write_bytes,
+		discard_bytes;
 };
 
 struct pc_stats {
 	struct pc_shard_stats shard[PC_SHARD_NR_MAX];
-	_Atomic uint64_t flush_ops, writeback_bytes, backing_flushes, backing_errors, evicted_segs, cleaned_segs, full_waits, crc_errors;
+	_Atomic uint64_t flush_ops, writeback_bytes, backing_flushes, backing_errors, evicted_segs, cleaned_segs,
+		full_waits, crc_errors;
 };
 
 #define PC_WORK_WRITEBACK 1u /* dirty data has appeared */
@@ -123,8 +125,9 @@ struct pcache {
  * Builds a cache over media whose superblock is super: loads the records, prepares everything empty. Replay fills it. config and tweaks may be NULL. Media and
  * backing stay the caller's until the open has succeeded. 0, PCACHE_E_CORRUPT, -ENOMEM, -errno.
  */
-int pc_core_new(struct pc_media *media, const struct pc_super *super, uint32_t super_bad, const struct pcache_config *config,
-		const struct pc_tweaks *tweaks, struct pcache_backing *backing, struct pcache **out_cache);
+int pc_core_new(struct pc_media *media, const struct pc_super *super, uint32_t super_bad,
+		const struct pcache_config *config, const struct pc_tweaks *tweaks, struct pcache_backing *backing,
+		struct pcache **out_cache);
 /* Frees the cache, not the media, not the backing. NULL does nothing. */
 void pc_core_free(struct pcache *cache);
 
@@ -138,12 +141,13 @@ struct pc_apply {
 /* Index insertions that a key can need in any one shard of its mask; keys without data become one extent per stripe. */
 uint32_t pc_apply_piece_nr(const struct pcache *cache, uint64_t vol_blk, uint64_t len_blk, bool has_data);
 /* Inserts the extents of a key, shards locked and reserve made. flags: PC_EXT_DIRTY or 0. Clean ZERO keys only erase. The segment's live_blk has been counted by the caller. */
-void pc_apply_key_locked(struct pc_apply *apply, const struct pc_key *key, const struct pcm_le32 *crcs, uint8_t ext_flags);
+void pc_apply_key_locked(struct pc_apply *apply, const struct pc_key *key, const struct pcm_le32 *crcs,
+			 uint8_t ext_flags);
 /* Erases the range of a key that carries no data any more. */
 void pc_apply_mask_locked(struct pc_apply *apply, const struct pc_key *key);
 /* The extent of chunk chunk_idx of a DATA key; false beyond the last. */
-bool pc_apply_chunk(const struct pcache *cache, const struct pc_key *key, const struct pcm_le32 *crcs, uint64_t pos, uint32_t chunk_idx,
-		    struct pc_extent *out_extent);
+bool pc_apply_chunk(const struct pcache *cache, const struct pc_key *key, const struct pcm_le32 *crcs, uint64_t pos,
+		    uint32_t chunk_idx, struct pc_extent *out_extent);
 void pc_apply_displaced(void *apply, const struct pc_extent *piece);
 
 /* ---- write.c ------------------------------------------------------------------------------------------------------------ */
@@ -192,7 +196,8 @@ bool pc_space_may_take(struct pcache *cache, const struct pc_space_ticket *ticke
  * Waits until services made room, or runs steps (maintenance=caller); the ticket is kept over retries and ended by pc_space_leave. 0 to try again, PCACHE_E_FULL,
  * fail-stop error. No lock of rank below PC_RANK_SPACE may be held.
  */
-int pc_space_wait(struct pcache *cache, struct pc_space_ticket *ticket, uint32_t want_segs, bool want_log, uint32_t flags);
+int pc_space_wait(struct pcache *cache, struct pc_space_ticket *ticket, uint32_t want_segs, bool want_log,
+		  uint32_t flags);
 /* Ends a wait; does nothing if there was none. */
 void pc_space_leave(struct pcache *cache, struct pc_space_ticket *ticket);
 /* Services: room was made, waiters try again. */

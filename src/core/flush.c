@@ -73,7 +73,8 @@ static int flush_locked(struct pcache *cache)
 	uint64_t head = atomic_load_explicit(&log->head, memory_order_acquire), before, pos, end;
 	int rc;
 
-	if (head == cache->flushed_head && (!page || atomic_load_explicit(&log->synced_pos, memory_order_acquire) >= head))
+	if (head == cache->flushed_head &&
+	    (!page || atomic_load_explicit(&log->synced_pos, memory_order_acquire) >= head))
 		return 0;
 	before = atomic_load_explicit(&log->epoch_pos, memory_order_relaxed);
 	atomic_store_explicit(&log->epoch_pos, UINT64_MAX, memory_order_seq_cst);

@@ -21,7 +21,8 @@ static void count(_Atomic uint64_t *counter, uint64_t add)
 
 int pc_core_load(struct pcache *cache, const struct pc_extent *extent, void *buf)
 {
-	uint64_t off = pc_geo_segment_off(&cache->layout.super, extent->seg_id) + ((uint64_t)extent->seg_blk << cache->block_shift);
+	uint64_t off = pc_geo_segment_off(&cache->layout.super, extent->seg_id) +
+		       ((uint64_t)extent->seg_blk << cache->block_shift);
 	size_t len = (size_t)extent->len_blk << cache->block_shift;
 	size_t head = (size_t)PC_GEOM_HEAD(extent->geom) << cache->block_shift;
 	size_t tail = (size_t)PC_GEOM_TAIL(extent->geom) << cache->block_shift;
@@ -81,7 +82,8 @@ static enum pc_walk drop_if_same(void *ctx, struct pc_extent *extent)
 {
 	const struct pc_extent *bad = ctx;
 
-	if (extent->pos == bad->pos && extent->seg_id == bad->seg_id && is_data(extent) && !(extent->flags & PC_EXT_DIRTY))
+	if (extent->pos == bad->pos && extent->seg_id == bad->seg_id && is_data(extent) &&
+	    !(extent->flags & PC_EXT_DIRTY))
 		return PC_WALK_DROP;
 	return PC_WALK_KEEP;
 }
@@ -119,7 +121,8 @@ static int bad_extent(struct pcache *cache, const struct pc_extent *extent)
 }
 
 /* Copies a pinned run, and unpins it. *out_blk: blocks copied; less than the run if an extent was bad and dropped. */
-static int copy_run(struct pcache *cache, const struct pc_extent *plan, uint32_t run_nr, uint8_t *buf, uint64_t *out_blk)
+static int copy_run(struct pcache *cache, const struct pc_extent *plan, uint32_t run_nr, uint8_t *buf,
+		    uint64_t *out_blk)
 {
 	const struct pc_extent *bad = NULL;
 	int rc = 0;
@@ -173,7 +176,8 @@ int pc_core_read(struct pcache *cache, void *buf, uint64_t off, uint64_t len, ui
 			}
 		} else {
 			run_nr = pin_run_locked(cache, plan, plan_nr, blk);
-			count(&stats->hit_bytes, (plan[run_nr - 1].vol_blk + plan[run_nr - 1].len_blk - blk) << cache->block_shift);
+			count(&stats->hit_bytes, (plan[run_nr - 1].vol_blk + plan[run_nr - 1].len_blk - blk)
+							 << cache->block_shift);
 			pc_index_unlock(cache->index, mask);
 			rc = copy_run(cache, plan, run_nr, to, &done_blk);
 		}

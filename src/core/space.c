@@ -132,7 +132,8 @@ static int wait_in_queue(struct pcache *cache, struct pc_space_ticket *ticket, u
 	return atomic_load_explicit(&cache->failstop, memory_order_acquire) ? PCACHE_E_FAILSTOP : 0;
 }
 
-int pc_space_wait(struct pcache *cache, struct pc_space_ticket *ticket, uint32_t want_segs, bool want_log, uint32_t flags)
+int pc_space_wait(struct pcache *cache, struct pc_space_ticket *ticket, uint32_t want_segs, bool want_log,
+		  uint32_t flags)
 {
 	if (atomic_load_explicit(&cache->failstop, memory_order_acquire))
 		return PCACHE_E_FAILSTOP;

@@ -96,7 +96,9 @@ static int op_add_key(struct op *op, const struct pc_key *key, const uint8_t *sr
 		chunk_nr = PC_DIV_UP(key->len_blk, op->cache->chunk_blk);
 	if (op->kbuf.cell_nr + 1 + PC_DIV_UP(chunk_nr, PC_CRCS_PER_CELL) > op->kbuf.cell_max)
 		return PCACHE_E_TOO_BIG;
-	*wkey = (struct wkey){ .key = *key, .src = src, .chunk_nr = chunk_nr, .cell_idx = pc_kbuf_add(&op->kbuf, chunk_nr) };
+	*wkey = (struct wkey){
+		.key = *key, .src = src, .chunk_nr = chunk_nr, .cell_idx = pc_kbuf_add(&op->kbuf, chunk_nr)
+	};
 	op->key_nr++;
 	return 0;
 }
@@ -289,7 +291,8 @@ static int op_alloc_room(struct op *op)
 
 	for (;;) {
 		uint32_t leave_nr = pc_space_may_take(cache, &op->ticket) ? 0 : cache->map.segment_nr;
-		int rc = pc_heads_alloc(&cache->heads, op->total_blk, leave_nr, op->pieces, &op->piece_nr, &op->took_segs);
+		int rc = pc_heads_alloc(&cache->heads, op->total_blk, leave_nr, op->pieces, &op->piece_nr,
+					&op->took_segs);
 
 		if (rc == 0)
 			return 0;
@@ -369,7 +372,8 @@ static int op_run(struct op *op)
 }
 
 /* One atomic request. */
-static int write_atomic(struct pcache *cache, const struct pcache_range *ranges, uint32_t range_nr, uint64_t len, uint32_t flags)
+static int write_atomic(struct pcache *cache, const struct pcache_range *ranges, uint32_t range_nr, uint64_t len,
+			uint32_t flags)
 {
 	struct op op;
 
@@ -452,7 +456,8 @@ static int append_bare(struct pcache *cache, struct pcache_range *range, const s
 int pc_core_zero(struct pcache *cache, uint64_t off, uint64_t len, bool discard, uint32_t flags)
 {
 	uint64_t stripe_bytes = pc_index_stripe_end(cache->index, 0) << cache->block_shift;
-	uint64_t part_max = PC_MIN(stripe_bytes * pc_index_shard_nr(cache->index), (uint64_t)PC_KEY_BARE_BLK_MAX << cache->block_shift);
+	uint64_t part_max = PC_MIN(stripe_bytes * pc_index_shard_nr(cache->index),
+				   (uint64_t)PC_KEY_BARE_BLK_MAX << cache->block_shift);
 	int rc = stopped(cache);
 
 	for (uint64_t done = 0; done < len && !rc;) {
@@ -472,7 +477,8 @@ int pc_core_zero(struct pcache *cache, uint64_t off, uint64_t len, bool discard,
 /* Whether part, of the index, still shows the bytes of the damaged version. */
 static bool shows_version(const struct pc_extent *part, const struct pc_extent *version)
 {
-	return part->pos == version->pos && (part->flags & PC_EXT_TYPE_MASK) == PC_EXT_DATA && part->seg_id == version->seg_id &&
+	return part->pos == version->pos && (part->flags & PC_EXT_TYPE_MASK) == PC_EXT_DATA &&
+	       part->seg_id == version->seg_id &&
 	       part->vol_blk - version->vol_blk == (uint64_t)part->seg_blk - version->seg_blk;
 }
 
@@ -495,7 +501,9 @@ static int poison_locked(struct pcache *cache, const struct pc_extent *version, 
 
 		if (!shows_version(&found[i], version))
 			continue;
-		*key = (struct pc_key){ .vol_blk = found[i].vol_blk, .len_blk = found[i].len_blk, .flags = PC_KEY_POISON };
+		*key = (struct pc_key){ .vol_blk = found[i].vol_blk,
+					.len_blk = found[i].len_blk,
+					.flags = PC_KEY_POISON };
 		pc_kbuf_put_key(&kbuf, pc_kbuf_add(&kbuf, 0), key, 0);
 	}
 	if (kbuf.key_nr == 0)
@@ -543,7 +551,8 @@ static int fill_commit(struct op *op, struct pc_fill *fill)
 		return -ECANCELED;
 	rc = pc_index_reserve_locked(cache->index, op->mask, op->reserve_nr);
 	if (!rc)
-		rc = pc_log_reserve(&cache->log, (uint32_t)__builtin_ctzll(op->mask), pc_kbuf_slot_nr(&op->kbuf), PC_LOG_WRITER, &pos);
+		rc = pc_log_reserve(&cache->log, (uint32_t)__builtin_ctzll(op->mask), pc_kbuf_slot_nr(&op->kbuf),
+				    PC_LOG_WRITER, &pos);
 	if (rc)
 		return rc;
 	rc = op_store(op, pos);
@@ -555,7 +564,9 @@ static int fill_commit(struct op *op, struct pc_fill *fill)
 
 bool pc_core_fill(struct pcache *cache, struct pc_fill *fill, const void *buf)
 {
-	struct pcache_range range = { .buf = buf, .off = fill->vol_blk << cache->block_shift, .len = fill->len_blk << cache->block_shift };
+	struct pcache_range range = { .buf = buf,
+				      .off = fill->vol_blk << cache->block_shift,
+				      .len = fill->len_blk << cache->block_shift };
 	bool cancelled;
 	struct op op;
 	int rc = stopped(cache);
@@ -570,7 +581,8 @@ bool pc_core_fill(struct pcache *cache, struct pc_fill *fill, const void *buf)
 	if (!rc)
 		rc = op_alloc_scratch(&op);
 	if (!rc)
-		rc = pc_heads_alloc(&cache->heads, op.total_blk, cache->fill_leave_segs, op.pieces, &op.piece_nr, &op.took_segs);
+		rc = pc_heads_alloc(&cache->heads, op.total_blk, cache->fill_leave_segs, op.pieces, &op.piece_nr,
+				    &op.took_segs);
 	if (rc && rc != PCACHE_E_FULL && rc != PCACHE_E_TOO_BIG && rc != -ENOMEM)
 		rc = pc_core_failstop(cache, rc);
 	if (!rc)

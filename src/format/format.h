@@ -23,7 +23,8 @@
 #define PC_SLOT_BYTES 64u
 #define PC_CELL_BYTES 32u /* header and keys of a kset are counted in cells */
 #define PC_CRCS_PER_CELL 8u
-#define PC_CHUNK_BYTES 4096u /* data CRCs cover chunks of at most this, counted from the start of the original allocation */
+#define PC_CHUNK_BYTES \
+	4096u /* data CRCs cover chunks of at most this, counted from the start of the original allocation */
 
 /* Result of a decode. */
 enum pc_valid {
@@ -98,7 +99,8 @@ void pc_super_to_text(FILE *to, const struct pc_super *super);
 #define PC_SEGMENT_BYTES_MAX (16u << 20)
 #define PC_SEGMENT_BYTES_MIN 4096u /* explicit option; the default rule never goes below PC_SEGMENT_BYTES_DEFAULT_MIN */
 #define PC_SEGMENT_BYTES_DEFAULT_MIN (128u << 10)
-#define PC_SEGMENT_NR_DEFAULT_MIN 64u /* the default segment is the largest power of two that gives at least this many; fewer are too small a cache */
+#define PC_SEGMENT_NR_DEFAULT_MIN \
+	64u /* the default segment is the largest power of two that gives at least this many; fewer are too small a cache */
 #define PC_SEGMENT_NR_MIN 8u
 #define PC_SEGMENT_NR_MAX (1u << 24)
 
@@ -211,14 +213,16 @@ struct pcm_kset {
 _Static_assert(sizeof(struct pcm_kset) == PC_CELL_BYTES, "kset header is one cell");
 
 struct pcm_mark { /* second cell of a MARK kset */
-	struct pcm_le64 low_pos; /* everything below was durable when the mark was made; at most the position of the mark */
+	struct pcm_le64
+		low_pos; /* everything below was durable when the mark was made; at most the position of the mark */
 	uint8_t reserved[24];
 };
 _Static_assert(sizeof(struct pcm_mark) == PC_CELL_BYTES, "mark is one cell");
 
 #define PC_KEY_BLK_BITS 48
 #define PC_KEY_BLK_MASK ((UINT64_C(1) << PC_KEY_BLK_BITS) - 1)
-#define PC_KEY_BARE_BLK_MAX (1u << 19) /* longest key without data: one such key never costs an open more than a few extents */
+#define PC_KEY_BARE_BLK_MAX \
+	(1u << 19) /* longest key without data: one such key never costs an open more than a few extents */
 enum pc_key_type { PC_KEY_DATA = 0, PC_KEY_ZERO = 1, PC_KEY_POISON = 2 };
 #define PC_KEY_TYPE_MASK 3u
 #define PC_KEY_CLEAN 4u /* the backing has the same bytes: a fill, or appended again by cleaning */
@@ -248,7 +252,7 @@ struct pcm_key {
 _Static_assert(sizeof(struct pcm_key) == PC_CELL_BYTES, "key is one cell");
 
 #define PC_GEOM(head_blk, tail_blk) ((uint8_t)((head_blk) | (tail_blk) << 3))
-#define PC_GEOM_HEAD(geom) ((uint32_t)(geom) & 7u)
+#define PC_GEOM_HEAD(geom) ((uint32_t)(geom)&7u)
 #define PC_GEOM_TAIL(geom) ((uint32_t)(geom) >> 3 & 7u)
 
 struct pc_kset {
@@ -308,8 +312,8 @@ void pc_kset_encode_mark(void *slot, uint64_t pos, uint64_t nonce, uint16_t flag
  * then slot_nr against avail_slots, then the CRC, then every key (pc_key_check) against the rules, and that keys fill the slots exactly.
  * A slot_nr that does not fit is PC_INVALID_CRC: what it covers cannot be verified. Any bytes may lie at buf, and may even change meanwhile.
  */
-enum pc_valid pc_kset_decode(const void *buf, uint32_t avail_slots, uint64_t pos, uint64_t nonce, const struct pc_kset_rules *rules,
-			     struct pc_kset *out_kset);
+enum pc_valid pc_kset_decode(const void *buf, uint32_t avail_slots, uint64_t pos, uint64_t nonce,
+			     const struct pc_kset_rules *rules, struct pc_kset *out_kset);
 
 /* Walks the keys of a kset that pc_kset_decode accepted. */
 struct pc_key_cursor {
@@ -317,7 +321,8 @@ struct pc_key_cursor {
 	uint32_t left_nr;
 	const struct pc_kset_rules *rules;
 };
-void pc_key_first(const void *buf, const struct pc_kset *kset, const struct pc_kset_rules *rules, struct pc_key_cursor *out_cursor);
+void pc_key_first(const void *buf, const struct pc_kset *kset, const struct pc_kset_rules *rules,
+		  struct pc_key_cursor *out_cursor);
 /* False at the end. *out_crcs: the chunk CRCs, also for a single chunk (then it points to the crc in the cell); NULL without data CRC and for ZERO, POISON. */
 bool pc_key_next(struct pc_key_cursor *cursor, struct pc_key *out_key, const struct pcm_le32 **out_crcs);
 

@@ -113,7 +113,8 @@ bool pc_key_check(const struct pc_key *key, const struct pc_kset_rules *rules)
 		return place_is_sound(key, rules);
 	case PC_KEY_ZERO:
 	case PC_KEY_POISON:
-		return key->len_blk <= PC_KEY_BARE_BLK_MAX && key->gen == 0 && key->seg_id == 0 && key->seg_blk == 0 && key->geom == 0 && key->crc == 0;
+		return key->len_blk <= PC_KEY_BARE_BLK_MAX && key->gen == 0 && key->seg_id == 0 && key->seg_blk == 0 &&
+		       key->geom == 0 && key->crc == 0;
 	default:
 		return false;
 	}

@@ -223,7 +223,8 @@ void pc_index_walk_range_locked(struct pc_index *index, uint64_t vol_blk, uint64
 	}
 }
 
-void pc_index_walk_shard_from_locked(struct pc_index *index, uint32_t shard_idx, uint64_t from_vol_blk, pc_walk_fn fn, void *ctx)
+void pc_index_walk_shard_from_locked(struct pc_index *index, uint32_t shard_idx, uint64_t from_vol_blk, pc_walk_fn fn,
+				     void *ctx)
 {
 	pc_shard_walk_locked(&index->shards[shard_idx], from_vol_blk, UINT64_MAX, fn, ctx);
 }

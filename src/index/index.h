@@ -112,7 +112,8 @@ void pc_index_walk_shard_locked(struct pc_index *index, uint32_t shard_idx, pc_w
  * The same from the extent at or behind from_vol_blk on, so that a long walk can let others in between. While the lock is held, extents that fn kept stay where they are
  * in memory until something is dropped or inserted: fn may remember them.
  */
-void pc_index_walk_shard_from_locked(struct pc_index *index, uint32_t shard_idx, uint64_t from_vol_blk, pc_walk_fn fn, void *ctx);
+void pc_index_walk_shard_from_locked(struct pc_index *index, uint32_t shard_idx, uint64_t from_vol_blk, pc_walk_fn fn,
+				     void *ctx);
 
 /*
  * A walk over the whole index that never holds a lock for long: it takes the locks itself, looks at a few extents of one shard, goes to the next shard, and comes back until all are

@@ -249,13 +249,14 @@ static void put_super_body(struct pc_layout *layout, unsigned int replica)
 	struct pcm_super bytes;
 
 	pc_super_encode(&layout->super, &bytes);
-	pc_media_copy(layout->media, pc_geo_super_off(&layout->super, replica) + sizeof(bytes.magic), (const uint8_t *)&bytes + sizeof(bytes.magic),
-		      sizeof(bytes) - sizeof(bytes.magic));
+	pc_media_copy(layout->media, pc_geo_super_off(&layout->super, replica) + sizeof(bytes.magic),
+		      (const uint8_t *)&bytes + sizeof(bytes.magic), sizeof(bytes) - sizeof(bytes.magic));
 }
 
 static void put_super_magic(struct pc_layout *layout, unsigned int replica)
 {
-	pc_media_copy(layout->media, pc_geo_super_off(&layout->super, replica), PC_SUPER_MAGIC, sizeof(((struct pcm_super *)0)->magic));
+	pc_media_copy(layout->media, pc_geo_super_off(&layout->super, replica), PC_SUPER_MAGIC,
+		      sizeof(((struct pcm_super *)0)->magic));
 }
 
 int pc_layout_create(struct pc_layout *layout)

@@ -19,7 +19,8 @@
 
 #include "pcache/errors.h"
 
-int pc_log_init(struct pc_log *log, struct pc_layout *layout, struct pc_segmap *map, uint64_t (*nonce)(void *), void *nonce_user)
+int pc_log_init(struct pc_log *log, struct pc_layout *layout, struct pc_segmap *map, uint64_t (*nonce)(void *),
+		void *nonce_user)
 {
 	bool page = layout->media->granularity == PC_GRAN_PAGE;
 	int rc;
@@ -90,7 +91,8 @@ static uint64_t limit_of(struct pc_log *log, enum pc_log_user user)
 {
 	if (user == PC_LOG_WRITER)
 		return atomic_load_explicit(&log->writer_limit, memory_order_acquire);
-	return atomic_load_explicit(&log->cap_end, memory_order_acquire) - (user == PC_LOG_CLEANING ? log->flush_reserve_slots : 0);
+	return atomic_load_explicit(&log->cap_end, memory_order_acquire) -
+	       (user == PC_LOG_CLEANING ? log->flush_reserve_slots : 0);
 }
 
 /*
@@ -115,7 +117,8 @@ static void pad_segment(struct pc_log *log, uint64_t pos, uint64_t next_seg_pos)
 {
 	_Alignas(64) uint8_t slot[PC_SLOT_BYTES];
 
-	if (!atomic_compare_exchange_strong_explicit(&log->head, &pos, next_seg_pos, memory_order_acq_rel, memory_order_acquire))
+	if (!atomic_compare_exchange_strong_explicit(&log->head, &pos, next_seg_pos, memory_order_acq_rel,
+						     memory_order_acquire))
 		return;
 	pc_kset_encode_void(slot, pos, pc_log_seg(log, pos)->nonce, (uint32_t)(next_seg_pos - pos));
 	pc_media_copy(log->media, pc_log_media_off(log, pos), slot, sizeof(slot));
@@ -150,7 +153,8 @@ int pc_log_reserve(struct pc_log *log, uint32_t idx, uint32_t slot_nr, enum pc_l
 			continue;
 		}
 		*out_pos = pos;
-		if (atomic_compare_exchange_weak_explicit(&log->head, &pos, pos + slot_nr, memory_order_seq_cst, memory_order_relaxed))
+		if (atomic_compare_exchange_weak_explicit(&log->head, &pos, pos + slot_nr, memory_order_seq_cst,
+							  memory_order_relaxed))
 			return 0;
 	}
 }
@@ -215,7 +219,8 @@ int pc_log_extend(struct pc_log *log, bool force)
 
 	pc_mutex_lock(&log->lock);
 	cap_end = atomic_load_explicit(&log->cap_end, memory_order_relaxed);
-	if (!force && (cap_end - atomic_load_explicit(&log->tail, memory_order_relaxed)) >> log->slots_shift >= log->max_segs)
+	if (!force &&
+	    (cap_end - atomic_load_explicit(&log->tail, memory_order_relaxed)) >> log->slots_shift >= log->max_segs)
 		rc = PCACHE_E_FULL;
 	if (!rc) {
 		nonce = log->nonce(log->nonce_user);

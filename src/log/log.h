@@ -62,7 +62,8 @@ struct pc_log {
 enum pc_log_user { PC_LOG_WRITER, PC_LOG_CLEANING, PC_LOG_FLUSH };
 
 /* head, tail, cap_end and the ring are filled in by format or recovery. 0, -ENOMEM, -errno. */
-int pc_log_init(struct pc_log *log, struct pc_layout *layout, struct pc_segmap *map, uint64_t (*nonce)(void *), void *nonce_user);
+int pc_log_init(struct pc_log *log, struct pc_layout *layout, struct pc_segmap *map, uint64_t (*nonce)(void *),
+		void *nonce_user);
 void pc_log_fini(struct pc_log *log);
 /* Puts a segment in the ring (recovery, extension). */
 void pc_log_set_seg(struct pc_log *log, uint64_t ordinal, uint32_t seg_id, uint64_t nonce);
@@ -120,7 +121,8 @@ struct pc_log_reader {
 	uint32_t buf_slots; /* capacity */
 	uint64_t win_pos; /* what buf holds */
 	uint32_t win_slots;
-	uint64_t wasted_slots; /* of ksets that were read whole and did not validate: bounds the work on a hostile image */
+	uint64_t
+		wasted_slots; /* of ksets that were read whole and did not validate: bounds the work on a hostile image */
 };
 
 int pc_log_reader_init(struct pc_log_reader *reader, struct pc_log *log); /* 0 or -ENOMEM */
@@ -132,6 +134,7 @@ void pc_log_reader_reset(struct pc_log_reader *reader);
 /*
  * The kset at pos: *out_buf stays valid until the next call. PC_INVALID_* : no valid kset there; *out_buf then has its first slot, or is NULL where the media could not be read.
  */
-enum pc_valid pc_log_reader_at(struct pc_log_reader *reader, uint64_t pos, uint64_t end_pos, struct pc_kset *out_kset, const void **out_buf);
+enum pc_valid pc_log_reader_at(struct pc_log_reader *reader, uint64_t pos, uint64_t end_pos, struct pc_kset *out_kset,
+			       const void **out_buf);
 
 #endif

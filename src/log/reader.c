@@ -56,7 +56,8 @@ static bool in_window(const struct pc_log_reader *reader, uint64_t pos, uint32_t
 	return pos >= reader->win_pos && pos + slot_nr <= reader->win_pos + reader->win_slots;
 }
 
-enum pc_valid pc_log_reader_at(struct pc_log_reader *reader, uint64_t pos, uint64_t end_pos, struct pc_kset *out_kset, const void **out_buf)
+enum pc_valid pc_log_reader_at(struct pc_log_reader *reader, uint64_t pos, uint64_t end_pos, struct pc_kset *out_kset,
+			       const void **out_buf)
 {
 	struct pc_log *log = reader->log;
 	uint64_t seg_end = PC_MIN(end_pos, pc_log_seg_start(log, pos) + log->slots_per_seg);
@@ -103,7 +104,8 @@ uint32_t pc_log_reader_skip(struct pc_log_reader *reader, uint64_t pos, uint64_t
 		return 0;
 	header = (const struct pcm_kset *)(const void *)(reader->buf + (pos - reader->win_pos) * PC_SLOT_BYTES);
 	slot_nr = pc_get32(header->slot_nr);
-	if (pc_get64(header->pos) != pos || pc_get64(header->nonce) != pc_log_seg(log, pos)->nonce || slot_nr > seg_end - pos)
+	if (pc_get64(header->pos) != pos || pc_get64(header->nonce) != pc_log_seg(log, pos)->nonce ||
+	    slot_nr > seg_end - pos)
 		return 0;
 	return slot_nr;
 }

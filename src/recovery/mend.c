@@ -40,7 +40,8 @@ static int zero_torn_slots(struct pcache *cache, struct pc_log_reader *reader, u
 
 		(void)pc_log_reader_at(reader, pos, cap_end, &kset, &buf);
 		header = buf;
-		if (!header || pc_get64(header->pos) == pos || pc_get64(header->nonce) == pc_log_seg(&cache->log, pos)->nonce)
+		if (!header || pc_get64(header->pos) == pos ||
+		    pc_get64(header->nonce) == pc_log_seg(&cache->log, pos)->nonce)
 			pc_log_store(&cache->log, pos, zeroes, 1);
 	}
 	return 0;
@@ -57,7 +58,8 @@ static void flush_keys(struct pcache *cache, const void *buf, const struct pc_ks
 		if ((key.flags & PC_KEY_TYPE_MASK) != PC_KEY_DATA)
 			continue;
 		pc_media_flush(cache->media,
-			       pc_geo_segment_off(&cache->layout.super, key.seg_id) + ((uint64_t)key.seg_blk << cache->block_shift),
+			       pc_geo_segment_off(&cache->layout.super, key.seg_id) +
+				       ((uint64_t)key.seg_blk << cache->block_shift),
 			       (uint64_t)key.len_blk << cache->block_shift);
 	}
 }
@@ -123,7 +125,8 @@ static int provide_reserve(struct pcache *cache, uint64_t head)
 {
 	int rc = 0;
 
-	while (!rc && atomic_load(&cache->log.cap_end) - pc_log_seg_start(&cache->log, head) < 2 * (uint64_t)cache->log.slots_per_seg)
+	while (!rc && atomic_load(&cache->log.cap_end) - pc_log_seg_start(&cache->log, head) <
+			      2 * (uint64_t)cache->log.slots_per_seg)
 		rc = pc_log_extend(&cache->log, true);
 	return rc == PCACHE_E_FULL ? 0 : rc;
 }
@@ -132,7 +135,8 @@ int pc_recovery_mend(struct pcache *cache, const struct pc_replay *replay)
 {
 	struct pc_log *log = &cache->log;
 	bool page = cache->media->granularity == PC_GRAN_PAGE;
-	uint64_t head = page ? PC_ROUND_UP(replay->end_pos, (uint64_t)(PC_PAGE_BYTES / PC_SLOT_BYTES)) : replay->end_pos;
+	uint64_t head =
+		page ? PC_ROUND_UP(replay->end_pos, (uint64_t)(PC_PAGE_BYTES / PC_SLOT_BYTES)) : replay->end_pos;
 	int rc = 0;
 
 	cache->replica_repair_nr = cache->layout.repair_nr;
@@ -142,7 +146,8 @@ int pc_recovery_mend(struct pcache *cache, const struct pc_replay *replay)
 	/* Order: what loading accepted before anything overwrites a copy of it. */
 	rc = pc_media_commit(cache->media);
 	if (!rc && cache->layout.repair_nr) {
-		pc_msg(&cache->msg, PCACHE_LOG_WARN, "%u damaged or outdated metadata copies repaired", cache->layout.repair_nr);
+		pc_msg(&cache->msg, PCACHE_LOG_WARN, "%u damaged or outdated metadata copies repaired",
+		       cache->layout.repair_nr);
 		rc = pc_layout_repair(&cache->layout);
 	}
 	/* From the first other store on, the cache is one that was not closed. */

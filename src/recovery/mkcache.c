@@ -54,8 +54,8 @@ static void first_records(struct pc_layout *layout, const struct pc_tweaks *twea
 	};
 }
 
-int pc_recovery_mkcache(struct pc_media *media, const struct pcache_config *config, const struct pc_tweaks *tweaks, uint64_t backing_bytes,
-			const uint8_t backing_uuid[16])
+int pc_recovery_mkcache(struct pc_media *media, const struct pcache_config *config, const struct pc_tweaks *tweaks,
+			uint64_t backing_bytes, const uint8_t backing_uuid[16])
 {
 	uint32_t block_bytes = config ? (uint32_t)config->values[PCACHE_OPT_BLOCK_BYTES] : 512;
 	uint32_t segment_bytes = config ? (uint32_t)config->values[PCACHE_OPT_SEGMENT_BYTES] : 0;
@@ -81,7 +81,8 @@ int pc_recovery_mkcache(struct pc_media *media, const struct pcache_config *conf
 	rc = pc_layout_init(&layout, media, &super);
 	if (rc)
 		return rc;
-	first_records(&layout, tweaks, gc_percent, PC_TAIL_FLAG_CLEAN_CLOSE | (batch ? PC_TAIL_FLAG_ORDERING_BATCH : 0u));
+	first_records(&layout, tweaks, gc_percent,
+		      PC_TAIL_FLAG_CLEAN_CLOSE | (batch ? PC_TAIL_FLAG_ORDERING_BATCH : 0u));
 	rc = pc_layout_create(&layout);
 	pc_layout_fini(&layout);
 	return rc;

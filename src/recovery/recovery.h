@@ -30,8 +30,8 @@ struct pc_replay {
 };
 
 /* Formats mapped media. See api/internal.h. */
-int pc_recovery_mkcache(struct pc_media *media, const struct pcache_config *config, const struct pc_tweaks *tweaks, uint64_t backing_bytes,
-			const uint8_t backing_uuid[16]);
+int pc_recovery_mkcache(struct pc_media *media, const struct pcache_config *config, const struct pc_tweaks *tweaks,
+			uint64_t backing_bytes, const uint8_t backing_uuid[16]);
 
 /* Reads the log into the empty cache. 0, PCACHE_E_CORRUPT, -ENOMEM, -errno. replay is filled in; free it with pc_replay_fini in any case. */
 int pc_recovery_replay(struct pcache *cache, struct pc_replay *replay);

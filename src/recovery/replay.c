@@ -18,7 +18,6 @@
 #include "pcache/errors.h"
 #include "recovery/recovery.h"
 
-
 void pc_replay_fini(struct pc_replay *replay)
 {
 	free(replay->voids.runs);
@@ -33,7 +32,8 @@ static int corrupt(struct pcache *cache, const char *what, uint64_t pos)
 	return PCACHE_E_CORRUPT;
 }
 
-static int adopt_log_seg(struct pcache *cache, const struct pc_segrec *rec, uint64_t tail_ordinal, uint64_t *max_ordinal, uint64_t *seg_nr)
+static int adopt_log_seg(struct pcache *cache, const struct pc_segrec *rec, uint64_t tail_ordinal,
+			 uint64_t *max_ordinal, uint64_t *seg_nr)
 {
 	struct pc_log *log = &cache->log;
 
@@ -172,7 +172,8 @@ static bool data_is_good(struct pcache *cache, const struct pc_key *key, const s
 {
 	_Alignas(64) uint8_t chunk[PC_CHUNK_BYTES];
 	uint32_t head = PC_GEOM_HEAD(key->geom), all_blk = head + key->len_blk + PC_GEOM_TAIL(key->geom);
-	uint64_t off = pc_geo_segment_off(&cache->layout.super, key->seg_id) + ((uint64_t)(key->seg_blk - head) << cache->block_shift);
+	uint64_t off = pc_geo_segment_off(&cache->layout.super, key->seg_id) +
+		       ((uint64_t)(key->seg_blk - head) << cache->block_shift);
 
 	for (uint32_t start = 0, i = 0; start < all_blk; start += cache->chunk_blk, i++) {
 		size_t len = (size_t)PC_MIN(cache->chunk_blk, all_blk - start) << cache->block_shift;
@@ -206,7 +207,8 @@ static int kset_is_finished(struct pcache *cache, const void *buf, const struct 
 	return 1;
 }
 
-static int apply_key(struct pcache *cache, struct pc_replay *replay, const struct pc_key *key, const struct pcm_le32 *crcs, uint64_t pos)
+static int apply_key(struct pcache *cache, struct pc_replay *replay, const struct pc_key *key,
+		     const struct pcm_le32 *crcs, uint64_t pos)
 {
 	struct pc_apply apply = { .cache = cache, .pos = pos, .epoch_pos = replay->epoch_pos };
 	bool dirty = pos >= cache->layout.tail.dirty_tail_pos && !(key->flags & PC_KEY_CLEAN);
@@ -217,12 +219,15 @@ static int apply_key(struct pcache *cache, struct pc_replay *replay, const struc
 	if (state == KEY_IMPOSSIBLE)
 		return corrupt(cache, "a key points into a segment that never held its data", pos);
 	pc_index_lock(cache->index, mask);
-	rc = pc_index_reserve_locked(cache->index, mask, pc_apply_piece_nr(cache, key->vol_blk, key->len_blk, (key->flags & PC_KEY_TYPE_MASK) == PC_KEY_DATA));
+	rc = pc_index_reserve_locked(
+		cache->index, mask,
+		pc_apply_piece_nr(cache, key->vol_blk, key->len_blk, (key->flags & PC_KEY_TYPE_MASK) == PC_KEY_DATA));
 	if (!rc && state == KEY_STALE) {
 		pc_apply_mask_locked(&apply, key);
 	} else if (!rc) {
 		if ((key->flags & PC_KEY_TYPE_MASK) == PC_KEY_DATA)
-			atomic_fetch_add_explicit(&cache->map.segs[key->seg_id].live_blk, key->len_blk, memory_order_relaxed);
+			atomic_fetch_add_explicit(&cache->map.segs[key->seg_id].live_blk, key->len_blk,
+						  memory_order_relaxed);
 		pc_apply_key_locked(&apply, key, crcs, dirty ? PC_EXT_DIRTY : 0);
 	}
 	pc_index_unlock(cache->index, mask);
@@ -255,7 +260,8 @@ static int apply_kset(struct pcache *cache, struct pc_replay *replay, const void
 	return 0;
 }
 
-static int apply_all(struct pcache *cache, struct pc_log_reader *reader, struct pc_replay *replay, const struct pc_runs *holes)
+static int apply_all(struct pcache *cache, struct pc_log_reader *reader, struct pc_replay *replay,
+		     const struct pc_runs *holes)
 {
 	uint64_t pos = atomic_load(&cache->log.tail), cap_end = atomic_load(&cache->log.cap_end);
 	size_t next_hole = 0;
@@ -306,6 +312,6 @@ int pc_recovery_replay(struct pcache *cache, struct pc_replay *replay)
 
 bool pc_recovery_needs_mend(const struct pcache *cache, const struct pc_replay *replay)
 {
-	return cache->layout.repair_nr != 0 || replay->voids.nr != 0 || !(cache->layout.tail.flags & PC_TAIL_FLAG_CLEAN_CLOSE) ||
-	       replay->end_pos != cache->layout.tail.mark_pos;
+	return cache->layout.repair_nr != 0 || replay->voids.nr != 0 ||
+	       !(cache->layout.tail.flags & PC_TAIL_FLAG_CLEAN_CLOSE) || replay->end_pos != cache->layout.tail.mark_pos;
 }

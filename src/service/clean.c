@@ -83,7 +83,8 @@ static void put_fragment(struct pcache *cache, struct pc_kbuf *kbuf, const struc
 }
 
 /* Appends extents again, at most *slots_left slots, and gives them their new position. False: no slots, nothing was done. */
-static bool append_again(struct pcache *cache, uint32_t shard_idx, struct pc_extent *const *extents, uint32_t nr, uint64_t *slots_left)
+static bool append_again(struct pcache *cache, uint32_t shard_idx, struct pc_extent *const *extents, uint32_t nr,
+			 uint64_t *slots_left)
 {
 	struct pc_kbuf *kbuf = &cache->cleaner->kbuf;
 	uint64_t pos;
@@ -107,7 +108,8 @@ static int append_poison(struct cleaning *cleaning, uint32_t shard_idx)
 	uint64_t unlimited = UINT64_MAX;
 
 	for (uint32_t i = 0; i < cleaning->found_nr; i++)
-		if (is_poison(cleaning->found[i]) && !append_again(cleaning->cache, shard_idx, &cleaning->found[i], 1, &unlimited))
+		if (is_poison(cleaning->found[i]) &&
+		    !append_again(cleaning->cache, shard_idx, &cleaning->found[i], 1, &unlimited))
 			return PCACHE_E_FULL;
 	return 0;
 }
@@ -123,7 +125,8 @@ static int move_found_locked(void *ctx, uint32_t shard_idx, uint64_t from_blk, u
 		rc = append_poison(cleaning, shard_idx);
 		cleaning->drop_nr = visited_nr;
 		if (!rc)
-			pc_index_walk_shard_from_locked(cleaning->cache->index, shard_idx, from_blk, drop_old, cleaning);
+			pc_index_walk_shard_from_locked(cleaning->cache->index, shard_idx, from_blk, drop_old,
+							cleaning);
 	}
 	cleaning->found_nr = 0;
 	return rc;
@@ -132,7 +135,8 @@ static int move_found_locked(void *ctx, uint32_t shard_idx, uint64_t from_blk, u
 /* The log is longer than its live keys justify, or somebody waits for positions. */
 static bool log_is_long(struct pcache *cache)
 {
-	uint64_t log_slots = (uint64_t)atomic_load_explicit(&cache->map.log_nr, memory_order_relaxed) * cache->log.slots_per_seg;
+	uint64_t log_slots =
+		(uint64_t)atomic_load_explicit(&cache->map.log_nr, memory_order_relaxed) * cache->log.slots_per_seg;
 	uint64_t live = pc_index_extent_nr(cache->index);
 
 	if (atomic_load_explicit(&cache->space.want_log, memory_order_relaxed))
@@ -149,7 +153,8 @@ static bool tail_may_move(struct pcache *cache, uint64_t seg_end)
 {
 	if (pc_log_seg_start(&cache->log, atomic_load_explicit(&cache->log.head, memory_order_acquire)) < seg_end)
 		return false;
-	return atomic_load_explicit(&cache->log.settled_pos, memory_order_acquire) >= seg_end && pc_log_durable_pos(&cache->log) >= seg_end;
+	return atomic_load_explicit(&cache->log.settled_pos, memory_order_acquire) >= seg_end &&
+	       pc_log_durable_pos(&cache->log) >= seg_end;
 }
 
 static int clean_oldest(struct pcache *cache)
@@ -158,7 +163,9 @@ static int clean_oldest(struct pcache *cache)
 	uint64_t from = atomic_load_explicit(&log->tail, memory_order_acquire), end = from + log->slots_per_seg;
 	/* Under want, at least half a segment must come out of it. */
 	bool starving = atomic_load_explicit(&cache->space.want_log, memory_order_relaxed);
-	struct cleaning cleaning = { .cache = cache, .tail_end_pos = end, .slots_left = starving ? log->slots_per_seg / 2 : UINT64_MAX };
+	struct cleaning cleaning = { .cache = cache,
+				     .tail_end_pos = end,
+				     .slots_left = starving ? log->slots_per_seg / 2 : UINT64_MAX };
 	struct pc_index_sweep sweep = { .ctx = &cleaning, .fn = gather, .finish_locked = move_found_locked };
 	int rc;
 

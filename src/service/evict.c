@@ -14,7 +14,8 @@
 static uint32_t target_free(struct pcache *cache)
 {
 	uint32_t by_percent = (uint32_t)((uint64_t)cache->map.segment_nr * (100 - cache->gc_percent) / 100);
-	uint32_t wanted = atomic_load_explicit(&cache->space.want_segs, memory_order_relaxed) + cache->map.log_reserve_segs;
+	uint32_t wanted =
+		atomic_load_explicit(&cache->space.want_segs, memory_order_relaxed) + cache->map.log_reserve_segs;
 
 	if (atomic_load_explicit(&cache->space.want_log, memory_order_relaxed))
 		wanted += 1;
@@ -23,7 +24,8 @@ static uint32_t target_free(struct pcache *cache)
 
 static uint32_t reclaim(struct pcache *cache)
 {
-	return pc_segmap_reclaim(&cache->map, pc_layout_tail(&cache->layout).dirty_tail_pos, pc_log_durable_pos(&cache->log));
+	return pc_segmap_reclaim(&cache->map, pc_layout_tail(&cache->layout).dirty_tail_pos,
+				 pc_log_durable_pos(&cache->log));
 }
 
 struct evict_ctx {
@@ -35,7 +37,8 @@ static enum pc_walk drop_clean(void *ctx, struct pc_extent *extent)
 {
 	const struct evict_ctx *evict = ctx;
 
-	if ((extent->flags & PC_EXT_TYPE_MASK) != PC_EXT_DATA || (extent->flags & PC_EXT_DIRTY) || !evict->victim[extent->seg_id])
+	if ((extent->flags & PC_EXT_TYPE_MASK) != PC_EXT_DATA || (extent->flags & PC_EXT_DIRTY) ||
+	    !evict->victim[extent->seg_id])
 		return PC_WALK_KEEP;
 	pc_segmap_unref(&evict->cache->map, &evict->cache->map.segs[extent->seg_id], extent->len_blk);
 	return PC_WALK_DROP;
@@ -51,9 +54,10 @@ static uint32_t pick(struct pcache *cache, uint32_t want)
 	for (uint32_t id = 0; id < nr; id++) {
 		struct pc_seg *seg = &cache->map.segs[id];
 
-		cleaner->candidates[id].eligible = atomic_load_explicit(&seg->state, memory_order_acquire) == PC_SS_DATA &&
-						   atomic_load_explicit(&seg->dirty_blk, memory_order_acquire) == 0 &&
-						   atomic_load_explicit(&seg->live_blk, memory_order_relaxed) != 0;
+		cleaner->candidates[id].eligible =
+			atomic_load_explicit(&seg->state, memory_order_acquire) == PC_SS_DATA &&
+			atomic_load_explicit(&seg->dirty_blk, memory_order_acquire) == 0 &&
+			atomic_load_explicit(&seg->live_blk, memory_order_relaxed) != 0;
 		cleaner->candidates[id].touched = atomic_load_explicit(&seg->touched, memory_order_relaxed) != 0;
 	}
 	picked = pc_evict_pick(cleaner->candidates, nr, &cleaner->hand, want, cleaner->victim);
@@ -83,7 +87,8 @@ int pc_evict_step(struct pcache *cache, bool force)
 	free_nr = pc_segmap_free_nr(&cache->map);
 	if (force || free_nr < target) {
 		want = free_nr < target ? target - free_nr : 1;
-		want = PC_MIN(want, PC_MAX(atomic_load_explicit(&cache->space.want_segs, memory_order_relaxed), cache->map.segment_nr / 16 + 1));
+		want = PC_MIN(want, PC_MAX(atomic_load_explicit(&cache->space.want_segs, memory_order_relaxed),
+					   cache->map.segment_nr / 16 + 1));
 		picked = pick(cache, want);
 		if (picked) {
 			drop_victims(cache);

@@ -2,7 +2,8 @@
 /* The eviction policy: a clock over segments, as one pure function. At most two turns, so that it ends also when everything was touched. */
 #include "service/service.h"
 
-uint32_t pc_evict_pick(struct pc_evict_candidate *candidates, uint32_t nr, uint32_t *hand, uint32_t want, uint8_t *victim)
+uint32_t pc_evict_pick(struct pc_evict_candidate *candidates, uint32_t nr, uint32_t *hand, uint32_t want,
+		       uint8_t *victim)
 {
 	uint32_t picked = 0;
 

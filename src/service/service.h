@@ -38,6 +38,7 @@ struct pc_evict_candidate {
 	bool touched; /* read since the hand came by */
 };
 /* A clock: goes round from hand, spares touched segments once (clears touched). Sets victim[i] for at most want segments; returns how many; *hand moves on. */
-uint32_t pc_evict_pick(struct pc_evict_candidate *candidates, uint32_t nr, uint32_t *hand, uint32_t want, uint8_t *victim);
+uint32_t pc_evict_pick(struct pc_evict_candidate *candidates, uint32_t nr, uint32_t *hand, uint32_t want,
+		       uint8_t *victim);
 
 #endif

@@ -10,7 +10,8 @@
 
 static int by_offset(const void *a, const void *b)
 {
-	const struct pc_extent *x = &((const struct pc_wb_item *)a)->extent, *y = &((const struct pc_wb_item *)b)->extent;
+	const struct pc_extent *x = &((const struct pc_wb_item *)a)->extent,
+			       *y = &((const struct pc_wb_item *)b)->extent;
 
 	return (x->vol_blk > y->vol_blk) - (x->vol_blk < y->vol_blk);
 }
@@ -25,14 +26,18 @@ static int by_pos(const void *a, const void *b)
 }
 
 /* Merge sort, bottom up. Not qsort(3): that takes memory from the heap, and for as many items as these gives it back to the kernel each time. */
-static void sort_items(struct pc_wb_item *items, struct pc_wb_item *scratch, uint32_t nr, int (*compare)(const void *, const void *))
+static void sort_items(struct pc_wb_item *items, struct pc_wb_item *scratch, uint32_t nr,
+		       int (*compare)(const void *, const void *))
 {
 	for (uint32_t run = 1; run < nr; run *= 2) {
 		for (uint32_t start = 0; start < nr; start += 2 * run) {
-			uint32_t a = start, a_end = PC_MIN(start + run, nr), b = a_end, b_end = PC_MIN(start + 2 * run, nr);
+			uint32_t a = start, a_end = PC_MIN(start + run, nr), b = a_end,
+				 b_end = PC_MIN(start + 2 * run, nr);
 
 			for (uint32_t to = start; to < b_end; to++)
-				scratch[to] = a < a_end && (b == b_end || compare(&items[a], &items[b]) <= 0) ? items[a++] : items[b++];
+				scratch[to] = a < a_end && (b == b_end || compare(&items[a], &items[b]) <= 0)
+						      ? items[a++]
+						      : items[b++];
 		}
 		memcpy(items, scratch, nr * sizeof(*items));
 	}

@@ -76,7 +76,8 @@ static bool is_stopping(struct pcache *cache)
 
 static bool log_has_dirty(struct pcache *cache)
 {
-	return pc_layout_tail(&cache->layout).dirty_tail_pos < atomic_load_explicit(&cache->log.head, memory_order_seq_cst);
+	return pc_layout_tail(&cache->layout).dirty_tail_pos <
+	       atomic_load_explicit(&cache->log.head, memory_order_seq_cst);
 }
 
 /*
@@ -122,7 +123,8 @@ static int run_step(struct pcache *cache, struct pacing *pacing)
 		return 0;
 	if (rc == PCACHE_E_FAILSTOP)
 		return pause_unless(cache, RETRY_MAX_NS, 0) ? 0 : -1;
-	pc_msg(&cache->msg, PCACHE_LOG_WARN, "write-back failed (%d); dirty data stays in the cache, next try in %llu ms", rc,
+	pc_msg(&cache->msg, PCACHE_LOG_WARN,
+	       "write-back failed (%d); dirty data stays in the cache, next try in %llu ms", rc,
 	       (unsigned long long)(pacing->pause_ns / 1000000));
 	if (!pause_unless(cache, pacing->pause_ns, 0))
 		return -1;
@@ -144,7 +146,8 @@ static bool take_urgent(struct pcache *cache)
 /* Sleeps: without dirty data until a write comes, else until some of it is old enough; in both cases until room is wanted. False: stop. */
 static bool await_work(struct pcache *cache, const struct pacing *pacing)
 {
-	uint64_t delay_ns = cache->writeback_delay_ms * UINT64_C(1000000), age_ns = pc_monotonic_ns() - pacing->sample_ns;
+	uint64_t delay_ns = cache->writeback_delay_ms * UINT64_C(1000000),
+		 age_ns = pc_monotonic_ns() - pacing->sample_ns;
 
 	if (somebody_waits(cache))
 		return pause_unless(cache, RETRY_MIN_NS, PC_WORK_URGENT);

@@ -91,7 +91,8 @@ static int issue_items(struct pcache *cache)
 	for (uint32_t i = 0; i < wb->item_nr && !rc; i++) {
 		const struct pc_extent *extent = &wb->items[i].extent;
 		uint64_t len = bytes_of(cache, extent->len_blk);
-		bool joins = is_data(extent) && run_len && run_blk + (run_len >> cache->block_shift) == extent->vol_blk &&
+		bool joins = is_data(extent) && run_len &&
+			     run_blk + (run_len >> cache->block_shift) == extent->vol_blk &&
 			     run_len + len <= PC_WB_BOUNCE_BYTES;
 
 		if (!joins) {
@@ -145,7 +146,8 @@ static int add_item(struct pcache *cache, const struct pc_extent *part)
 	if (rc)
 		return rc;
 	if (is_data(part))
-		atomic_fetch_add_explicit(&cache->map.segs[part->seg_id].pins, 1, memory_order_acquire); /* the caller holds one already */
+		atomic_fetch_add_explicit(&cache->map.segs[part->seg_id].pins, 1,
+					  memory_order_acquire); /* the caller holds one already */
 	wb->items[wb->item_nr] = (struct pc_wb_item){ .extent = *part, .seq = wb->item_nr };
 	wb->item_nr++;
 	wb->batch_bytes += is_data(part) ? bytes_of(cache, part->len_blk) : PC_CHUNK_BYTES;
@@ -174,7 +176,8 @@ static bool overwritten_version_counts(struct pcache *cache, uint64_t pos, uint6
 static bool same_place(const struct pc_extent *version, const struct pc_extent *part)
 {
 	return !is_data(version) || !is_data(part) ||
-	       (part->seg_id == version->seg_id && part->vol_blk - version->vol_blk == (uint64_t)part->seg_blk - version->seg_blk);
+	       (part->seg_id == version->seg_id &&
+		part->vol_blk - version->vol_blk == (uint64_t)part->seg_blk - version->seg_blk);
 }
 
 /* Adds those parts of version that must be written. Its segment is pinned. */
@@ -276,7 +279,8 @@ static int collect(struct pcache *cache, uint64_t from, uint64_t limit, uint64_t
 			rc = collect_kset(cache, buf, &kset);
 		pos += kset.slot_nr;
 		/* An epoch ends here; nothing of the next may be in the same batch. */
-		if (kset.type == PC_KSET_MARK && (kset.flags & PC_KSET_FLAG_FLUSH) && cache->strict && batch_has_work(wb))
+		if (kset.type == PC_KSET_MARK && (kset.flags & PC_KSET_FLAG_FLUSH) && cache->strict &&
+		    batch_has_work(wb))
 			break;
 	}
 	*out_end = pos;
@@ -486,8 +490,10 @@ static void learn_pace(struct pcache *cache, uint64_t slot_nr, uint64_t elapsed_
 	wb->last_slots = slot_nr;
 	wb->slots_per_mib = (slot_nr << 20) / PC_MAX(wb->batch_bytes, UINT64_C(4096));
 	if (!cache->caller_maintains && wb->batch_bytes >= PC_CHUNK_BYTES)
-		wb->target_bytes = PC_MIN(PC_MAX(wb->batch_bytes * (PACE_NS >> 10) / PC_MAX(elapsed_ns >> 10, UINT64_C(1)), BATCH_BYTES_MIN),
-					  BATCH_BYTES_MAX);
+		wb->target_bytes =
+			PC_MIN(PC_MAX(wb->batch_bytes * (PACE_NS >> 10) / PC_MAX(elapsed_ns >> 10, UINT64_C(1)),
+				      BATCH_BYTES_MIN),
+			       BATCH_BYTES_MAX);
 }
 
 /* One batch from from. 1: the dirty tail has moved. */
@@ -533,8 +539,10 @@ static void tell_lost(struct pcache *cache, const struct pc_extent *lost, uint32
 {
 	if (lost_nr)
 		pc_msg(&cache->msg, PCACHE_LOG_ERROR,
-		       "data is damaged in the cache in %u places, one of %llu bytes at offset %llu; overwrite them to cure them", lost_nr,
-		       (unsigned long long)bytes_of(cache, lost->len_blk), (unsigned long long)bytes_of(cache, lost->vol_blk));
+		       "data is damaged in the cache in %u places, one of %llu bytes at offset %llu; overwrite them to "
+		       "cure them",
+		       lost_nr, (unsigned long long)bytes_of(cache, lost->len_blk),
+		       (unsigned long long)bytes_of(cache, lost->vol_blk));
 }
 
 int pc_writeback_step(struct pcache *cache)
