@@ -131,6 +131,28 @@ static int provide_reserve(struct pcache *cache, uint64_t head)
 	return rc == PCACHE_E_FULL ? 0 : rc;
 }
 
+/*
+ * The end of what was recovered must be a mark in the log: kept in memory alone, a second crash would merge it with what is written from now on, and ordering strict
+ * would be broken. A log without a slot for it (many opens in a row can use up the reserve) is cleaned here and now, with write-back and eviction if it takes them: nothing is
+ * served yet, so only time is lost. 0, or the error that kept room from being made: the backing's.
+ */
+static int make_room_for_mark(struct pcache *cache)
+{
+	struct pc_log *log = &cache->log;
+	int rc = 1;
+
+	atomic_store(&cache->space.want_log, true);
+	while (rc > 0 && atomic_load(&log->head) + log->flush_reserve_slots >= atomic_load(&log->cap_end)) {
+		rc = pc_log_extend(log, true);
+		if (rc == PCACHE_E_FULL)
+			rc = cache->run_steps(cache);
+		else if (rc == 0)
+			rc = 1;
+	}
+	atomic_store(&cache->space.want_log, false);
+	return rc > 0 ? 0 : rc ? rc : PCACHE_E_FULL;
+}
+
 int pc_recovery_mend(struct pcache *cache, const struct pc_replay *replay)
 {
 	struct pc_log *log = &cache->log;
@@ -165,17 +187,15 @@ int pc_recovery_mend(struct pcache *cache, const struct pc_replay *replay)
 	atomic_store(&log->synced_pos, head);
 	atomic_store(&log->settled_pos, cache->layout.tail.dirty_tail_pos);
 	atomic_store(&log->epoch_pos, replay->epoch_pos);
-	/* What was recovered is an epoch of its own; a mark says so for later opens, if there is a slot for it. */
+	/* What was recovered is an epoch of its own. */
 	atomic_store(&cache->open_epoch_pos, head);
 	rc = provide_reserve(cache, head);
 	if (rc)
 		return rc;
 	(void)pc_segmap_reclaim(&cache->map, cache->layout.tail.dirty_tail_pos, head);
-	if (head + cache->log.flush_reserve_slots >= atomic_load(&log->cap_end)) {
-		atomic_store(&log->epoch_pos, head);
-		return 0;
-	}
+	rc = make_room_for_mark(cache);
+	if (rc)
+		return rc;
 	cache->flushed_head = 0;
-	rc = pc_core_flush(cache);
-	return rc;
+	return pc_core_flush(cache);
 }

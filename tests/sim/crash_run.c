@@ -1286,6 +1286,15 @@ void pc_crash_run(const struct pc_crash_settings *settings, struct pc_crash_resu
 	free(run);
 }
 
+void pc_crash_shape_text(uint64_t seed, char *text, size_t text_bytes)
+{
+	struct pc_rng rng = {pc_rng_mix(seed)};
+	struct pc_gen_shape shape;
+
+	pc_gen_shape(&rng, &shape);
+	pc_gen_shape_to_text(&shape, text, text_bytes);
+}
+
 void pc_crash_print_plan(const struct pc_crash_settings *settings)
 {
 	struct pc_rng rng = {pc_rng_mix(settings->seed)};

@@ -44,6 +44,9 @@ struct pc_crash_result {
 /* Runs one seed. The same settings give the same result. */
 void pc_crash_run(const struct pc_crash_settings *settings, struct pc_crash_result *out_result);
 
+/* Describes the cache that a seed draws. */
+void pc_crash_shape_text(uint64_t seed, char *text, size_t text_bytes);
+
 /* Prints shape and operations of a seed on stderr, without those that are skipped. */
 void pc_crash_print_plan(const struct pc_crash_settings *settings);
 

@@ -36,6 +36,7 @@ struct options {
 	bool no_shrink;
 	bool plan;
 	bool sites;
+	const char *only; /* run only seeds whose cache is described so; NULL: all */
 	uint64_t skip_site; /* offset in this program; 0: none */
 };
 
@@ -55,7 +56,7 @@ static void usage(void)
 {
 	fprintf(stderr,
 		"usage: pcache-crash-sim [--seconds N] [--seed S] [--seeds N] [--states N] [--depth N] [--plant NAME] [--json] [--thorough] [--trace] [--no-shrink] "
-		"[--plan] [--sites] [--skip-site OFFSET]\n"
+		"[--plan] [--only TEXT] [--sites] [--skip-site OFFSET]\n"
 		"  --seconds N   stop after the seed during which N seconds have passed (60, unless --seeds or --states is given)\n"
 		"  --seed S      first seed (1); the next ones follow\n"
 		"  --seeds N     stop after N seeds\n"
@@ -71,6 +72,7 @@ static void usage(void)
 			"  --trace       print every operation and every crash state\n"
 			"  --no-shrink   print a violation as it was found\n"
 			"  --plan        print the operations of the first seed and stop\n"
+			"  --only TEXT   run only seeds whose cache is described so (see --plan), e.g. \"page commit=flush ordering=batch\"\n"
 			"  --sites       print the places that called flush, fence or sync: offset in this program (for addr2line), operation, calls\n"
 			"  --skip-site OFFSET  the call at this place does nothing\n");
 }
@@ -120,6 +122,9 @@ static struct options parse(int argc, char **argv)
 			options.plan = true;
 		} else if (strcmp(argv[i], "--sites") == 0) {
 			options.sites = true;
+		} else if (i + 1 < argc && strcmp(argv[i], "--only") == 0) {
+			options.only = value;
+			i++;
 		} else if (i + 1 < argc && strcmp(argv[i], "--skip-site") == 0) {
 			options.skip_site = to_number(value);
 			i++;
@@ -200,6 +205,20 @@ static void print_sites(const struct pc_crash_result *all)
 	for (uint32_t i = 0; i < all->site_nr; i++)
 		printf("0x%" PRIxPTR " %s %" PRIu64 "\n", (uintptr_t)all->sites[i].address - (uintptr_t)__executable_start, all->sites[i].op,
 		       all->sites[i].calls);
+}
+
+/* The first seed from seed on that the options want. */
+static uint64_t next_seed(const struct options *options, uint64_t seed)
+{
+	char text[512];
+
+	while (options->only != NULL) {
+		pc_crash_shape_text(seed, text, sizeof(text));
+		if (strstr(text, options->only) != NULL)
+			break;
+		seed++;
+	}
+	return seed;
 }
 
 /* Begins the time of one seed. */
@@ -288,8 +307,9 @@ int main(int argc, char **argv)
 		return 0;
 	}
 	catch_signals();
+	seed_now = options.seed - 1;
 	for (uint64_t i = 0;; i++) {
-		seed_now = options.seed + i;
+		seed_now = next_seed(&options, seed_now + 1);
 		settings.seed = seed_now;
 		settings.states_max = options.states == 0 ? 0 : options.states - states;
 		watch();
