@@ -5,12 +5,14 @@
  *     log     | dirty tail ... keys of epoch e ... flush mark | keys of epoch e+1 ... durable position |
  *
  * A batch starts at the durable dirty tail and ends at a kset border: at a flush mark (ordering strict), when it is large enough, or at the durable
- * position. Its versions are read from the log, verified, and written; then, in this order:
+ * position. Its versions are read from the log, or, where the batch lies in one epoch, found by a sweep over the index; they are verified and written; then, in
+ * this order:
  *
  *     backing flush  ->  tail record (both copies)  ->  extents become clean  ->  segments may be reused
  *
- * and only after that may the log be cleaned there (settled_pos). So dirty never becomes clean before it is durable on the backing, and (strict) no write of a later epoch reaches the backing before the tail record of the earlier one is
- * durable: a second write-back after a crash would take the backing back in time. A failed flush fails the batch; its writes are done again.
+ * and only after that may the log be cleaned there (settled_pos). So dirty never becomes clean before it is durable on the backing, and (strict) no
+ * write of a later epoch reaches the backing before the tail record of the earlier one is durable: a second write-back after a crash would take the
+ * backing back in time. A failed flush fails the batch; its writes are done again.
  *
  * Versions that need not be written: overwritten in the same epoch, or, with ordering batch, overwritten at all. The index tells: an extent carries the position of its key.
  * An overwritten version of an earlier epoch is still in its segment, which the hold rule (core/apply.c) keeps.
