@@ -67,7 +67,7 @@ void pc_gen_shape(struct pc_rng *rng, struct pc_gen_shape *out_shape)
 	shape.write_through = pc_rng_chance(rng, 8);
 	shape.warm_nr = pc_rng_chance(rng, 50) ? 0 : pc_rng_below(rng, 160);
 	shape.op_nr = shape.warm_nr + 12 + pc_rng_below(rng, 50);
-	shape.mix = pc_rng_below(rng, 5);
+	shape.mix = pc_rng_below(rng, 6);
 	shape.faults = !shape.write_through && pc_rng_chance(rng, 20);
 	shape.old_cache = pc_rng_chance(rng, 30);
 	*out_shape = shape;
@@ -89,13 +89,14 @@ void pc_gen_shape_to_text(const struct pc_gen_shape *shape, char *text, size_t t
 /* --- operations --- */
 
 /* Weights of the kinds, in the order of enum pc_gen_kind. */
-static const uint32_t mixes[5][PC_GEN_KIND_NR] = {
+static const uint32_t mixes[6][PC_GEN_KIND_NR] = {
 	/* write durable batch flush discard zeroes read writeback evict clean maintain drain reopen */
 	{30, 4, 10, 8, 3, 3, 10, 12, 4, 6, 6, 2, 3}, /* a bit of everything */
 	{50, 4, 12, 4, 1, 1, 4, 10, 2, 2, 4, 0, 1}, /* writers run ahead */
 	{20, 4, 6, 12, 2, 2, 6, 28, 6, 10, 4, 1, 2}, /* background work keeps up */
 	{20, 2, 6, 4, 2, 2, 34, 10, 8, 8, 4, 3, 2}, /* fills and eviction */
 	{24, 4, 10, 6, 10, 8, 8, 12, 4, 10, 4, 2, 4}, /* zeroes and reopening */
+	{44, 3, 6, 4, 14, 2, 2, 1, 20, 1, 1, 0, 1}, /* overwritten segments come back before anything is flushed */
 };
 
 static uint32_t draw_len(struct pc_rng *rng, const struct pc_gen_shape *shape)
