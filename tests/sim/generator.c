@@ -67,9 +67,12 @@ void pc_gen_shape(struct pc_rng *rng, struct pc_gen_shape *out_shape)
 	shape.write_through = pc_rng_chance(rng, 8);
 	shape.warm_nr = pc_rng_chance(rng, 50) ? 0 : pc_rng_below(rng, 160);
 	shape.op_nr = shape.warm_nr + 12 + pc_rng_below(rng, 50);
-	shape.mix = pc_rng_below(rng, 6);
+	shape.mix = pc_rng_below(rng, 5);
 	shape.faults = !shape.write_through && pc_rng_chance(rng, 20);
 	shape.old_cache = pc_rng_chance(rng, 30);
+	/* New draws come last, so that the seeds in kept_seeds.txt go on meaning what they meant. */
+	if (pc_rng_chance(rng, 15))
+		shape.mix = 5;
 	*out_shape = shape;
 }
 
