@@ -3,6 +3,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/crc.h"
 
@@ -225,10 +226,15 @@ void rig_check_range(struct rig *rig, uint64_t off, uint64_t len)
 
 void rig_check_all(struct rig *rig)
 {
-	const char *wrong;
+	const char *wrong = NULL;
 
 	rig_check_range(rig, 0, rig->o.backing_bytes);
-	wrong = pc_cache_check(rig->cache);
+	/* The check wants a cache at rest. A worker may be in the middle of a step: then look again. */
+	for (uint32_t tries = 0; tries == 0 || (wrong && rig->o.threads && tries < 5000); tries++) {
+		if (tries)
+			(void)usleep(1000);
+		wrong = pc_cache_check(rig->cache);
+	}
 	if (wrong)
 		fail_msg("%s", wrong);
 }
