@@ -580,6 +580,9 @@ bool pc_core_fill(struct pcache *cache, struct pc_fill *fill, const void *buf)
 	op_plan_index(&op);
 	if (!rc)
 		rc = op_alloc_scratch(&op);
+	/* Room that a writer waits for is not for keeping what the backing has anyway. */
+	if (!rc && atomic_load_explicit(&cache->space.waiting_nr, memory_order_relaxed) != 0)
+		rc = PCACHE_E_FULL;
 	if (!rc)
 		rc = pc_heads_alloc(&cache->heads, op.total_blk, cache->fill_leave_segs, op.pieces, &op.piece_nr,
 				    &op.took_segs);

@@ -49,6 +49,28 @@ static void miss_is_kept(void **state)
 }
 
 /* Every mixture of hits, gaps, zeroes and fragments in one read. */
+/* Small fills must not take the room that a large write waits for. */
+static void nothing_is_kept_while_a_writer_waits(void **state)
+{
+	struct rig rig;
+	uint64_t before;
+
+	(void)state;
+	rig_zero(&rig);
+	rig_up(&rig);
+	atomic_fetch_add(&rig.cache->space.waiting_nr, 1);
+	rig_check_range(&rig, 4096, 8192);
+	before = backing_reads(&rig);
+	rig_check_range(&rig, 4096, 8192);
+	assert_true(backing_reads(&rig) > before);
+	atomic_fetch_sub(&rig.cache->space.waiting_nr, 1);
+	rig_check_range(&rig, 4096, 8192);
+	before = backing_reads(&rig);
+	rig_check_range(&rig, 4096, 8192);
+	assert_int_equal(backing_reads(&rig), before);
+	rig_down(&rig);
+}
+
 static void mixed_read(void **state)
 {
 	struct rig rig;
@@ -310,6 +332,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(miss_is_kept),
+		cmocka_unit_test(nothing_is_kept_while_a_writer_waits),
 		cmocka_unit_test(mixed_read),
 		cmocka_unit_test(fill_overwrites_a_newer_write),
 		cmocka_unit_test(backing_error_of_a_miss),
