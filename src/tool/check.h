@@ -1,21 +1,18 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * pcache check: what its files share. An independent reader of the media: it uses the pure functions of format/ and the
- * safe read of media/, and nothing that the library itself uses to recover a cache, so that a mistake there shows here.
+ * pcache check, the seam: reads everything on a media handle and reports what is wrong, and where. Prints nothing, stores nothing, keeps nothing between two
+ * calls; the command prints what it reports, tests and simulators judge it.
  *
- *   cmd_check.c      arguments, order of the steps, summary
- *   check_report.c   problems: counted, printed up to a limit
- *   check_records.c  superblocks, tail, segment records, chain of LOG segments
- *   check_log.c      ksets in position order: the mark, holes, unfinished writes, keys
- *   check_map.c      which key is seen at which block; what live data says of its segments
- *   check_data.c     data against its CRCs
+ * The handle is one that was opened, mapped or not, or a simulated one: only pc_media_read is used, and pc_media_map on a handle that is not mapped yet,
+ * to find holes. It must not be open for a cache at the same time.
+ *
+ * Any bytes are good: time is bounded by a few readings of the media, memory by a few times the size of the log.
  */
 #ifndef PC_TOOL_CHECK_H
 #define PC_TOOL_CHECK_H
 
 #include "format/format.h"
 #include "media/media.h"
-#include "tool/tool.h"
 
 /* How bad it is. */
 enum check_severity {
@@ -25,39 +22,45 @@ enum check_severity {
 	CHECK_SEVERITY_NR
 };
 
-#define CHECK_SHOWN_MAX 1000u /* problems that are printed; all are counted */
-
-/* A LOG segment at or above the tail; in the order of ordinals. */
-struct check_log_segment {
-	uint64_t ordinal;
-	uint64_t nonce;
-	uint32_t seg_id;
+/* What lies at the offset of a finding. */
+enum check_zone {
+	CHECK_ZONE_FILE, /* the file as a whole */
+	CHECK_ZONE_SUPER,
+	CHECK_ZONE_TAIL,
+	CHECK_ZONE_SEGRECS,
+	CHECK_ZONE_LOG,
+	CHECK_ZONE_DATA,
+	CHECK_ZONE_NR
 };
 
-#define CHECK_KEY_STALE 1u /* the segment has another generation: the key only masks */
-#define CHECK_KEY_VERIFIED 2u /* data was compared with its CRC already */
+#define CHECK_NOWHERE UINT64_MAX /* a finding without a media offset */
+#define CHECK_SHOWN_MAX 1000u /* findings that are reported; all are counted */
 
-/* A key of the log. */
-struct check_key {
-	uint64_t vol_blk;
-	uint64_t pos; /* of its kset */
-	uint64_t seq; /* order of replay: later wins */
-	uint64_t crc_idx; /* DATA with CRC: its first chunk CRC among check.crcs */
-	uint32_t len_blk;
-	uint32_t seg_id;
-	uint16_t seg_blk;
-	uint8_t geom;
-	uint8_t flags; /* PC_KEY_* */
-	uint8_t state; /* CHECK_KEY_* */
+struct check_finding {
+	enum check_severity severity;
+	enum check_zone zone;
+	const char *rule; /* number of the rule that is broken, docs/TOOL.md */
+	uint64_t media_off; /* CHECK_NOWHERE: of no single place */
+	const char *text; /* one line; valid during the call, as all strings here */
+	const char *next; /* what to do about it */
 };
 
-/* A range of blocks that is seen through a DATA key. */
-struct check_piece {
+/* A range of the backing that the cache answers for; what lies between two ranges is read from the backing. */
+struct check_extent {
 	uint64_t vol_blk;
-	size_t key_idx;
-	uint32_t len_blk;
-	uint32_t seg_id;
-	uint32_t seg_blk; /* where the piece itself begins */
+	uint64_t len_blk;
+	uint64_t media_off; /* DATA: of its bytes; else CHECK_NOWHERE */
+	enum pc_key_type type;
+	bool dirty;
+};
+
+struct check_settings {
+	bool no_data; /* data is not read; ksets that a crash cut short are then taken for finished */
+	/* All may be NULL. */
+	void (*finding)(void *user, const struct check_finding *finding);
+	void (*extent)(void *user, const struct check_extent *extent); /* in the order of vol_blk */
+	void (*progress)(void *user, uint64_t done, uint64_t total);
+	void *user;
 };
 
 struct check_counts {
@@ -68,76 +71,23 @@ struct check_counts {
 	uint64_t verified_bytes;
 };
 
-struct check {
-	struct pc_media *media;
-	const char *path;
-	bool json;
-	bool no_data;
-	struct tool_progress progress;
-
-	/* check_report.c */
-	uint64_t problem_nr[CHECK_SEVERITY_NR];
-	uint32_t shown_nr;
-
-	/* check_records.c */
-	struct pc_super super;
-	struct pc_kset_rules rules;
-	struct pc_tail tail; /* newest valid copy */
-	bool tail_valid;
+struct check_result {
+	uint64_t finding_nr[CHECK_SEVERITY_NR];
+	uint32_t shown_nr; /* findings that were reported */
+	bool super_valid; /* else nothing below means anything */
+	bool tail_valid; /* else there is no log */
 	bool clean_close;
-	struct pc_segrec *segrecs; /* newest valid copy of each; type CHECK_SEG_LOST if there is none */
-	struct check_log_segment *log_segments;
-	uint32_t log_segment_nr;
-
-	/* check_log.c */
-	uint64_t mark_pos; /* everything below is durable: the highest of the tail's, the dirty tail and all marks */
+	struct pc_super super; /* newest valid copies */
+	struct pc_tail tail;
+	uint64_t mark_pos; /* everything below is durable */
 	uint64_t end_pos; /* after the last valid kset */
-	struct check_key *keys;
-	size_t key_nr, key_room;
-	uint32_t *crcs;
-	size_t crc_nr, crc_room;
-
-	/* check_map.c */
-	struct check_piece *pieces;
-	size_t piece_nr, piece_room;
-
-	/* check_data.c */
-	uint64_t verify_left_bytes; /* of data; crafted keys could ask for any amount */
-	bool verify_over;
-
 	struct check_counts counts;
 };
 
-#define CHECK_SEG_LOST 0xffu
-#define CHECK_NOWHERE UINT64_MAX /* a problem without a media offset */
-
-/* ---- check_report.c ---------------------------------------------------------------------------------------------- */
-void check_problem(struct check *check, enum check_severity severity, uint64_t media_off, const char *fmt, ...)
-	__attribute__((format(printf, 4, 5)));
-/* Severity of what only a crash can explain. */
-enum check_severity check_if_crashed(const struct check *check);
-
-/* ---- check_records.c ---------------------------------------------------------------------------------------------- */
-/* 0: go on. 1: damage that leaves nothing to go on with. Else PCACHE_E_NOT_A_CACHE, PCACHE_E_VERSION or -errno: nothing to check. */
-int check_supers(struct check *check);
-void check_tails(struct check *check);
-int check_segrecs(struct check *check); /* 0 or -ENOMEM */
-/* Collects the LOG segments from the tail on and looks at their ordinals. 0 or -ENOMEM. */
-int check_chain(struct check *check);
-
-/* ---- check_log.c -------------------------------------------------------------------------------------------------- */
-int check_log(struct check *check); /* 0 or -ENOMEM */
-/* Media offset of a position; CHECK_NOWHERE if its segment is not in the log. */
-uint64_t check_pos_off(const struct check *check, uint64_t pos);
-
-/* ---- check_map.c -------------------------------------------------------------------------------------------------- */
-int check_map(struct check *check); /* 0 or -ENOMEM */
-bool check_key_is_dirty(const struct check *check, const struct check_key *key);
-
-/* ---- check_data.c ------------------------------------------------------------------------------------------------- */
-enum check_verdict { CHECK_DATA_GOOD, CHECK_DATA_WRONG, CHECK_DATA_UNREADABLE };
-/* Compares the chunks that len_blk blocks from seg_blk on touch; *out_off is the chunk that is wrong. */
-enum check_verdict check_data(struct check *check, const struct check_key *key, uint32_t seg_blk, uint32_t len_blk,
-			      uint64_t *out_off);
+/*
+ * 0: it was checked, out_result says what was found. Else it cannot be checked, whatever was reported until then: PCACHE_E_NOT_A_CACHE, PCACHE_E_VERSION,
+ * -ENOMEM, -errno of the media.
+ */
+int check_run(struct pc_media *media, const struct check_settings *settings, struct check_result *out_result);
 
 #endif

@@ -10,7 +10,7 @@
 #include <inttypes.h>
 
 #include "base/crc.h"
-#include "tool/check.h"
+#include "tool/check_internal.h"
 
 static bool take_budget(struct check *check, uint64_t off, uint64_t bytes)
 {

@@ -18,7 +18,7 @@
 #include <string.h>
 
 #include "pcache/errors.h"
-#include "tool/check.h"
+#include "tool/check_internal.h"
 
 #define VAIN_SEGMENTS 64u
 
@@ -304,8 +304,8 @@ static int walk_log(struct check *check, uint8_t *buf, bool first_walk)
 		err = walk_slots(&walk);
 		if (err)
 			return err;
-		tool_progress_show(&check->progress, i + (first_walk ? 0 : check->log_segment_nr),
-				   (uint64_t)check->log_segment_nr * 4);
+		check_progress(check, i + (first_walk ? 0 : check->log_segment_nr),
+			       (uint64_t)check->log_segment_nr * 4);
 	}
 	return 0;
 }

@@ -16,7 +16,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-#include "tool/check.h"
+#include "tool/check_internal.h"
 
 /* The keys that cover the current block, the latest on top: indexes into check->keys. */
 struct heap {
@@ -97,6 +97,24 @@ static bool add_piece(struct check *check, size_t key_idx, uint64_t from_blk, ui
 	return true;
 }
 
+static void tell_extent(const struct check *check, const struct check_key *key, uint64_t from_blk, uint64_t to_blk)
+{
+	const enum pc_key_type type = key->flags & PC_KEY_TYPE_MASK;
+	const struct check_extent extent = {
+		.vol_blk = from_blk,
+		.len_blk = to_blk - from_blk,
+		.media_off = type != PC_KEY_DATA
+				     ? CHECK_NOWHERE
+				     : pc_geo_segment_off(&check->super, key->seg_id) +
+					       (key->seg_blk + (from_blk - key->vol_blk)) * check->rules.block_bytes,
+		.type = type,
+		.dirty = type != PC_KEY_POISON && check_key_is_dirty(check, key),
+	};
+
+	if (check->settings->extent)
+		check->settings->extent(check->settings->user, &extent);
+}
+
 /* [from_blk, to_blk) is seen through a key. False without memory. */
 static bool see(struct check *check, size_t key_idx, uint64_t from_blk, uint64_t to_blk)
 {
@@ -108,15 +126,20 @@ static bool see(struct check *check, size_t key_idx, uint64_t from_blk, uint64_t
 	case PC_KEY_ZERO:
 		if (dirty)
 			check->counts.dirty_zero_bytes += bytes;
+		if (!(key->flags & PC_KEY_CLEAN))
+			tell_extent(check, key, from_blk, to_blk);
 		return true;
 	case PC_KEY_POISON:
+		tell_extent(check, key, from_blk, to_blk);
 		check->counts.poisoned_bytes += bytes;
 		return true;
 	default:
 		break;
 	}
-	if (!(key->state & CHECK_KEY_STALE))
+	if (!(key->state & CHECK_KEY_STALE)) {
+		tell_extent(check, key, from_blk, to_blk);
 		return add_piece(check, key_idx, from_blk, to_blk);
+	}
 	if (dirty)
 		check_problem(check, CHECK_DAMAGE, check_pos_off(check, key->pos),
 			      "dirty data of %" PRIu64 " bytes at 0x%" PRIx64
@@ -242,7 +265,7 @@ int check_map(struct check *check)
 	qsort(check->pieces, check->piece_nr, sizeof(*check->pieces), compare_pieces);
 	for (i = 0; i < check->piece_nr; i++) {
 		check_piece(check, &check->pieces[i], i ? &check->pieces[i - 1] : NULL);
-		tool_progress_show(&check->progress, check->piece_nr + i, (uint64_t)check->piece_nr * 2);
+		check_progress(check, check->piece_nr + i, (uint64_t)check->piece_nr * 2);
 	}
 	if (check->counts.poisoned_bytes)
 		check_problem(check, CHECK_NOTE, CHECK_NOWHERE,

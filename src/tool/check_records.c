@@ -15,7 +15,7 @@
 #include <string.h>
 
 #include "pcache/errors.h"
-#include "tool/check.h"
+#include "tool/check_internal.h"
 
 static const char zone_names[2] = { 'A', 'B' };
 

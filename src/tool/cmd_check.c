@@ -2,17 +2,18 @@
 /*
  * pcache check: reads everything and reports what is wrong, and where.
  *
- * This file parses the arguments, runs the steps in their order (each needs what the one before found) and prints the
- * summary. What the steps judge is described where they are; check.h lists them. The media is opened with the lock,
+ * This file parses the arguments and prints findings and summary; check.h is what it calls. The media is opened with the lock,
  * because a cache in use changes under the eyes of a reader, and without the means to store: a check changes nothing,
  * whatever it finds.
+ *
+ * Text: `damage @0x2000: what is wrong`. JSON: members of the array "problems", which the first finding opens and the summary closes.
  */
 #include <errno.h>
 #include <inttypes.h>
-#include <stdlib.h>
 
 #include "pcache/errors.h"
 #include "tool/check.h"
+#include "tool/tool.h"
 
 static const char check_help[] =
 	"pcache check - read everything and report what is wrong\n"
@@ -46,9 +47,64 @@ static const struct option check_options[] = {
 	{ NULL, 0, NULL, 0 },
 };
 
-static void print_text(const struct check *check)
+/* What this command was told, and has printed. */
+struct run {
+	const char *path;
+	bool json;
+	bool no_data;
+	struct tool_progress progress;
+	uint32_t shown_nr;
+	struct check_result result;
+};
+
+static const char *const severity_names[CHECK_SEVERITY_NR] = { "note", "repair", "damage" };
+
+static void print_finding_json(const struct run *run, const struct check_finding *finding)
 {
-	const struct check_counts *counts = &check->counts;
+	printf("%s{\"severity\": \"%s\", \"media_off\": ", run->shown_nr ? ", " : "{\"problems\": [",
+	       severity_names[finding->severity]);
+	if (finding->media_off == CHECK_NOWHERE)
+		fputs("null", stdout);
+	else
+		printf("%" PRIu64, finding->media_off);
+	fputs(", \"text\": ", stdout);
+	tool_json_string(stdout, finding->text);
+	putchar('}');
+}
+
+static void print_finding_text(const struct check_finding *finding)
+{
+	printf("%s", severity_names[finding->severity]);
+	if (finding->media_off != CHECK_NOWHERE)
+		printf(" @0x%" PRIx64, finding->media_off);
+	printf(": %s\n", finding->text);
+}
+
+static void print_finding(void *user, const struct check_finding *finding)
+{
+	struct run *run = user;
+
+	tool_progress_wipe(&run->progress);
+	if (run->json)
+		print_finding_json(run, finding);
+	else
+		print_finding_text(finding);
+	run->shown_nr++;
+	if (run->shown_nr == CHECK_SHOWN_MAX && !run->json)
+		puts("(further problems are counted, not shown)");
+}
+
+static void show_progress(void *user, uint64_t done, uint64_t total)
+{
+	struct run *run = user;
+
+	tool_progress_show(&run->progress, done, total);
+}
+
+static void print_text(const struct run *run)
+{
+	const struct check_result *result = &run->result;
+	const struct check_counts *counts = &result->counts;
 	char dirty[TOOL_BYTES_TEXT], clean[TOOL_BYTES_TEXT], verified[TOOL_BYTES_TEXT];
 
 	printf("segments   %" PRIu64 " of data, %" PRIu64 " of the log, %" PRIu64 " formerly of the log, %" PRIu64
@@ -57,34 +113,35 @@ static void print_text(const struct check *check)
 	       counts->segments_free);
 	printf("log        %" PRIu64 " ksets (%" PRIu64 " void, %" PRIu64 " marks), %" PRIu64 " keys, %" PRIu64
 	       " unfinished; positions %" PRIu64 " to %" PRIu64 ", marked up to %" PRIu64 "\n",
-	       counts->ksets, counts->voids, counts->marks, counts->keys, counts->unfinished, check->tail.log_tail_pos,
-	       check->end_pos, check->mark_pos);
+	       counts->ksets, counts->voids, counts->marks, counts->keys, counts->unfinished, result->tail.log_tail_pos,
+	       result->end_pos, result->mark_pos);
 	printf("live       %" PRIu64 " extents: %s dirty, %s clean; %" PRIu64 " bytes of dirty zeroes\n",
 	       counts->live_extents, tool_bytes_text(dirty, counts->dirty_bytes),
 	       tool_bytes_text(clean, counts->clean_bytes), counts->dirty_zero_bytes);
 	printf("verified   %s%s\n", tool_bytes_text(verified, counts->verified_bytes),
-	       !check->rules.data_crc ? " (the cache keeps no data CRC)"
-	       : check->no_data       ? " (--no-data)"
-				      : "");
-	printf("problems   %" PRIu64 " notes, %" PRIu64 " repairs, %" PRIu64 " damage\n", check->problem_nr[CHECK_NOTE],
-	       check->problem_nr[CHECK_REPAIR], check->problem_nr[CHECK_DAMAGE]);
-	printf("%s: %s\n", check->path,
-	       check->problem_nr[CHECK_DAMAGE] ? "DAMAGED; keep a copy before anything else is done with it"
-	       : check->clean_close            ? "sound, closed properly"
-					       : "sound, not closed; the next open recovers it");
+	       !(result->super.flags & PC_SUPER_FLAG_DATA_CRC) ? " (the cache keeps no data CRC)"
+	       : run->no_data                                  ? " (--no-data)"
+							       : "");
+	printf("problems   %" PRIu64 " notes, %" PRIu64 " repairs, %" PRIu64 " damage\n",
+	       result->finding_nr[CHECK_NOTE], result->finding_nr[CHECK_REPAIR], result->finding_nr[CHECK_DAMAGE]);
+	printf("%s: %s\n", run->path,
+	       result->finding_nr[CHECK_DAMAGE] ? "DAMAGED; keep a copy before anything else is done with it"
+	       : result->clean_close            ? "sound, closed properly"
+						: "sound, not closed; the next open recovers it");
 }
 
-static void print_json(const struct check *check)
+static void print_json(const struct run *run)
 {
-	const struct check_counts *counts = &check->counts;
+	const struct check_result *result = &run->result;
+	const struct check_counts *counts = &result->counts;
 	const struct {
 		const char *name;
 		uint64_t value;
 	} numbers[] = {
-		{ "problems_shown", check->shown_nr },
-		{ "notes", check->problem_nr[CHECK_NOTE] },
-		{ "repairs", check->problem_nr[CHECK_REPAIR] },
-		{ "damage", check->problem_nr[CHECK_DAMAGE] },
+		{ "problems_shown", run->shown_nr },
+		{ "notes", result->finding_nr[CHECK_NOTE] },
+		{ "repairs", result->finding_nr[CHECK_REPAIR] },
+		{ "damage", result->finding_nr[CHECK_DAMAGE] },
 		{ "segments_data", counts->segments_data },
 		{ "segments_log", counts->segments_log - counts->segments_old_log },
 		{ "segments_old_log", counts->segments_old_log },
@@ -100,69 +157,19 @@ static void print_json(const struct check *check)
 		{ "clean_bytes", counts->clean_bytes },
 		{ "poisoned_bytes", counts->poisoned_bytes },
 		{ "verified_bytes", counts->verified_bytes },
-		{ "log_tail", check->tail.log_tail_pos },
-		{ "log_dirty_tail", check->tail.dirty_tail_pos },
-		{ "log_mark", check->mark_pos },
-		{ "log_end", check->end_pos },
+		{ "log_tail", result->tail.log_tail_pos },
+		{ "log_dirty_tail", result->tail.dirty_tail_pos },
+		{ "log_mark", result->mark_pos },
+		{ "log_end", result->end_pos },
 	};
 	size_t i;
 
-	fputs(check->shown_nr ? "], \"path\": " : "{\"problems\": [], \"path\": ", stdout);
-	tool_json_string(stdout, check->path);
-	printf(", \"clean_close\": %s", check->clean_close ? "true" : "false");
+	fputs(run->shown_nr ? "], \"path\": " : "{\"problems\": [], \"path\": ", stdout);
+	tool_json_string(stdout, run->path);
+	printf(", \"clean_close\": %s", result->clean_close ? "true" : "false");
 	for (i = 0; i < TOOL_ARRAY_NR(numbers); i++)
 		printf(", \"%s\": %" PRIu64, numbers[i].name, numbers[i].value);
 	puts("}");
-}
-
-/* Open refuses a file with holes: a store into one on a full disk would end the process. Only the mapping can tell. */
-static void check_holes(struct check *check)
-{
-	if (pc_media_map(check->media) == PCACHE_E_HOLES)
-		check_problem(check, CHECK_DAMAGE, CHECK_NOWHERE,
-			      "the file has holes, so that no open takes it; fill them with `fallocate -l %" PRIu64
-			      " %s`",
-			      check->super.media_bytes, check->path);
-}
-
-/* The steps; 0 or a code when there is nothing to check. Damage is in the counts. */
-static int run_steps(struct check *check)
-{
-	int err;
-
-	check_tails(check);
-	err = check_segrecs(check);
-	if (err == 0 && check->tail_valid) {
-		err = check_chain(check);
-		if (err == 0)
-			err = check_log(check);
-		if (err == 0)
-			err = check_map(check);
-	}
-	return err;
-}
-
-static int check_media(struct check *check)
-{
-	int err = check_supers(check);
-
-	if (err < 0)
-		return err;
-	if (err == 0) {
-		check->verify_left_bytes = 3 * (uint64_t)check->super.segment_nr * check->super.segment_bytes;
-		check_holes(check);
-		tool_progress_init(&check->progress, "check");
-		err = run_steps(check);
-		tool_progress_fini(&check->progress);
-		free(check->segrecs);
-		free(check->log_segments);
-		free(check->keys);
-		free(check->crcs);
-		free(check->pieces);
-		if (err < 0)
-			return err;
-	}
-	return 0;
 }
 
 static int explain(const char *path, int err)
@@ -173,26 +180,32 @@ static int explain(const char *path, int err)
 	return TOOL_FAILED;
 }
 
-static int check_path(struct check *check)
+static int check_path(struct run *run)
 {
-	int err = pc_media_open(check->path, PC_MEDIA_RDONLY, NULL, &check->media);
+	const struct check_settings settings = {
+		.no_data = run->no_data, .finding = print_finding, .progress = show_progress, .user = run
+	};
+	struct pc_media *media;
+	int err = pc_media_open(run->path, PC_MEDIA_RDONLY, NULL, &media);
 
 	if (err < 0)
-		return explain(check->path, err);
-	err = check_media(check);
-	pc_media_close(check->media);
-	if (check->json && (err == 0 || check->shown_nr))
-		print_json(check);
+		return explain(run->path, err);
+	tool_progress_init(&run->progress, "check");
+	err = check_run(media, &settings, &run->result);
+	tool_progress_fini(&run->progress);
+	pc_media_close(media);
+	if (run->json && (err == 0 || run->shown_nr))
+		print_json(run);
 	else if (err == 0)
-		print_text(check);
+		print_text(run);
 	if (err < 0)
-		return explain(check->path, err);
-	return check->problem_nr[CHECK_DAMAGE] ? TOOL_DAMAGE : TOOL_OK;
+		return explain(run->path, err);
+	return run->result.finding_nr[CHECK_DAMAGE] ? TOOL_DAMAGE : TOOL_OK;
 }
 
 int tool_cmd_check(int argc, char **argv)
 {
-	struct check check = { 0 };
+	struct run run = { 0 };
 	int id;
 
 	while ((id = tool_option_next(argc, argv, check_options)) != TOOL_OPT_END) {
@@ -205,10 +218,10 @@ int tool_cmd_check(int argc, char **argv)
 		if (id == 'v')
 			return tool_usage(argv[0], "option '-v' is not known");
 		if (id == OPT_JSON)
-			check.json = true;
+			run.json = true;
 		else
-			check.no_data = true;
+			run.no_data = true;
 	}
-	check.path = tool_arg_path(argc, argv, "cache");
-	return check.path ? check_path(&check) : TOOL_USAGE;
+	run.path = tool_arg_path(argc, argv, "cache");
+	return run.path ? check_path(&run) : TOOL_USAGE;
 }
