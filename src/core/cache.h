@@ -171,7 +171,7 @@ int pc_core_read(struct pcache *cache, void *buf, uint64_t off, uint64_t len, ui
  */
 #define PC_MISS_RETRY 1
 int pc_core_miss(struct pcache *cache, uint64_t mask, void *buf, uint64_t vol_blk, uint64_t len_blk, uint32_t flags);
-/* Loads an extent's own bytes, verified. The segment is pinned. 0 or PCACHE_E_POISONED (CRC mismatch). */
+/* Loads an extent's own bytes, verified. The segment is pinned. 0, PCACHE_E_POISONED (CRC mismatch), or -EIO (guarded media that cannot give them). */
 int pc_core_load(struct pcache *cache, const struct pc_extent *extent, void *buf);
 
 /* ---- flush.c ------------------------------------------------------------------------------------------------------------------- */

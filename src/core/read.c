@@ -19,6 +19,15 @@ static void count(_Atomic uint64_t *counter, uint64_t add)
 	atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + add, memory_order_relaxed);
 }
 
+/* Loads len bytes and compares their CRC. 0, -EIO, PCACHE_E_POISONED. */
+static int load_verified(struct pcache *cache, uint64_t media_off, void *buf, size_t len, uint32_t crc)
+{
+	uint32_t found_crc;
+	int rc = pc_media_load_crc(cache->media, media_off, buf, len, &found_crc);
+
+	return !rc && found_crc != crc ? PCACHE_E_POISONED : rc;
+}
+
 int pc_core_load(struct pcache *cache, const struct pc_extent *extent, void *buf)
 {
 	uint64_t off = pc_geo_segment_off(&cache->layout.super, extent->seg_id) +
@@ -27,18 +36,16 @@ int pc_core_load(struct pcache *cache, const struct pc_extent *extent, void *buf
 	size_t head = (size_t)PC_GEOM_HEAD(extent->geom) << cache->block_shift;
 	size_t tail = (size_t)PC_GEOM_TAIL(extent->geom) << cache->block_shift;
 	_Alignas(64) uint8_t chunk[PC_CHUNK_BYTES];
-	bool ok;
+	int rc;
 
-	if (!cache->data_crc) {
-		memcpy(buf, cache->media->base + off, len);
-		return 0;
-	}
+	if (!cache->data_crc)
+		return pc_media_load(cache->media, off, buf, len);
 	if (extent->geom == 0)
-		return pc_media_load_crc(cache->media, off, buf, len) == extent->crc ? 0 : PCACHE_E_POISONED;
-	ok = pc_media_load_crc(cache->media, off - head, chunk, head + len + tail) == extent->crc;
-	if (ok)
+		return load_verified(cache, off, buf, len, extent->crc);
+	rc = load_verified(cache, off - head, chunk, head + len + tail, extent->crc);
+	if (!rc)
 		memcpy(buf, chunk + head, len);
-	return ok ? 0 : PCACHE_E_POISONED;
+	return rc;
 }
 
 static int copy_extent(struct pcache *cache, const struct pc_extent *extent, void *buf)

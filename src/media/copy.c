@@ -12,6 +12,9 @@
  * has a price per call; of 4 KiB: a fifth more, as the last CRC then hides behind nothing). On the way out the lines come from memory, and
  * a CRC between two pieces would hold the next loads up: so there a piece is 4 KiB and its lines are asked for in advance.
  *
+ * The C library's memcpy is chosen for the processor. Where a compiler sees a small upper bound of the length it expands a copy of
+ * its own instead ("rep movs"), which takes three times as long here; so the bound is hidden from it (pc_media_copy_out).
+ *
  * No locks, no fence: the caller fences once for data and log record together.
  */
 #include <string.h>
@@ -21,16 +24,6 @@
 
 #define STORE_PIECE_BYTES ((size_t)1024) /* a multiple of the cache line */
 #define LOAD_PIECE_BYTES ((size_t)4096)
-
-/*
- * The C library's memcpy is chosen for the processor. Where a compiler sees a small upper bound of the length it expands a copy of
- * its own instead ("rep movs"), which takes three times as long here; so the bound is hidden from it.
- */
-static void copy_piece(void *to, const void *from, size_t len)
-{
-	__asm__("" : "+r"(len));
-	memcpy(to, from, len);
-}
 
 uint32_t pc_media_copy_crc(struct pc_media *media, uint64_t media_off, const void *src, size_t len)
 {
@@ -42,7 +35,7 @@ uint32_t pc_media_copy_crc(struct pc_media *media, uint64_t media_off, const voi
 	while (len > 0) {
 		/* A piece ends at a line of the media, so that whole lines are stored whatever the alignment. */
 		now = PC_MIN(len, STORE_PIECE_BYTES - (size_t)(media_off % PC_CACHE_LINE_BYTES));
-		copy_piece(piece, from, now);
+		pc_media_copy_out(piece, from, now);
 		pc_media_copy(media, media_off, piece, now);
 		crc = pc_crc32c(crc, piece, now);
 		from += now;
@@ -52,24 +45,29 @@ uint32_t pc_media_copy_crc(struct pc_media *media, uint64_t media_off, const voi
 	return crc;
 }
 
-uint32_t pc_media_load_crc(const struct pc_media *media, uint64_t media_off, void *dst, size_t len)
+int pc_media_load_crc(struct pc_media *media, uint64_t media_off, void *dst, size_t len, uint32_t *out_crc)
 {
 	_Alignas(PC_CACHE_LINE_BYTES) uint8_t piece[LOAD_PIECE_BYTES];
 	const uint8_t *from = media->base + media_off;
 	uint8_t *to = dst;
 	uint32_t crc = 0;
 	size_t now;
+	int rc;
 
 	while (len > 0) {
 		now = PC_MIN(len, LOAD_PIECE_BYTES);
 		for (size_t i = 0; i < now; i += PC_CACHE_LINE_BYTES)
 			__builtin_prefetch(from + i);
-		copy_piece(piece, from, now);
+		rc = pc_media_load(media, media_off, piece, now);
+		if (rc)
+			return rc;
 		crc = pc_crc32c(crc, piece, now);
-		copy_piece(to, piece, now);
+		pc_media_copy_out(to, piece, now);
 		from += now;
 		to += now;
+		media_off += now;
 		len -= now;
 	}
-	return crc;
+	*out_crc = crc;
+	return 0;
 }

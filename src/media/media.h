@@ -2,8 +2,8 @@
 /*
  * Media: the only folder that stores to the mapped cache file, and the only user of libpmem2.
  *
- * Everyone else reads through the const pointer base, or through pc_media_read, which survives poison and truncation. A store becomes
- * durable in two steps, both in the SAME thread:
+ * Everyone else reads data by pc_media_load, which copies it out of the mapping, and metadata by pc_media_read, a system call, for which poison and truncation are
+ * errors. A load from there is a SIGBUS, and an error only where the media is guarded. A store becomes durable in two steps, both in the SAME thread:
  *
  *     byte, cache line   copy (non-temporal), then fence          flush (clwb) of lines stored by others, then fence
  *     page               copy (plain), fence does nothing, then sync (any thread; covers all threads)
@@ -18,6 +18,7 @@
 #define PC_MEDIA_MEDIA_H
 
 #include <stdatomic.h>
+#include <string.h>
 
 #include "base/lock.h"
 #include "base/msg.h"
@@ -38,6 +39,8 @@ struct pc_media_ops {
 	int (*sync)(struct pc_media *media);
 	/* Reads through the file descriptor: 0; -EIO poison; PCACHE_E_TRUNCATED past the end of the file; other -errno. */
 	int (*read)(struct pc_media *media, uint64_t media_off, void *buf, size_t len);
+	/* Guarded media only: copies out of the mapping. 0, or -EIO: the media cannot give these bytes, and dst holds anything. */
+	int (*load)(struct pc_media *media, uint64_t media_off, void *dst, size_t len);
 	void (*close)(struct pc_media *media);
 };
 
@@ -49,6 +52,7 @@ struct pc_media {
 	bool granularity_forced;
 	bool huge_pages; /* asked for and accepted */
 	bool read_only;
+	bool guarded; /* loads go through the op load; constant while threads share the handle */
 	struct pc_mutex sync_lock; /* PC_RANK_MEDIA: one sync at a time */
 	_Atomic int sync_error; /* the first error of a sync; no later one counts. Written under sync_lock */
 };
@@ -137,7 +141,23 @@ static inline int pc_media_read(struct pc_media *media, uint64_t media_off, void
  */
 uint32_t pc_media_copy_crc(struct pc_media *media, uint64_t media_off, const void *src, size_t len);
 
-/* Copies len bytes out of the mapping and returns the CRC32C of the bytes that were copied. */
-uint32_t pc_media_load_crc(const struct pc_media *media, uint64_t media_off, void *dst, size_t len);
+/* memcpy, but none that the compiler makes of its own because it sees a small bound of the length: see media/copy.c. */
+static inline void pc_media_copy_out(void *dst, const void *src, size_t len)
+{
+	__asm__("" : "+r"(len));
+	memcpy(dst, src, len);
+}
+
+/* Copies len bytes out of the mapping. 0; -EIO if the media cannot give them (guarded media; elsewhere the process ends by SIGBUS): dst then holds anything. */
+static inline int pc_media_load(struct pc_media *media, uint64_t media_off, void *dst, size_t len)
+{
+	if (__builtin_expect(media->guarded, 0))
+		return media->ops->load(media, media_off, dst, len);
+	pc_media_copy_out(dst, media->base + media_off, len);
+	return 0;
+}
+
+/* The same, and the CRC32C of the bytes that were copied. *out_crc is set only if 0 is returned. */
+int pc_media_load_crc(struct pc_media *media, uint64_t media_off, void *dst, size_t len, uint32_t *out_crc);
 
 #endif
