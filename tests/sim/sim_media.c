@@ -81,6 +81,7 @@ struct pc_sim {
 	struct range poison[POISON_MAX];
 	size_t poison_nr;
 	uint64_t end_off;
+	_Atomic bool faulty; /* there is poison, or the media ends early */
 	struct pc_sim_counts counts;
 	struct pc_sim_site sites[SITES_MAX];
 	size_t site_nr;
@@ -348,23 +349,50 @@ static int sim_sync(struct pc_media *media)
 	return rc;
 }
 
+/* 0, PCACHE_E_TRUNCATED, -EIO. */
+static int check_readable(const struct pc_sim *sim, uint64_t media_off, size_t len)
+{
+	if (media_off > sim->end_off || len > sim->end_off - media_off)
+		return PCACHE_E_TRUNCATED;
+	for (size_t i = 0; i < sim->poison_nr; i++) {
+		if (media_off < sim->poison[i].end_off && sim->poison[i].begin_off < media_off + len)
+			return -EIO;
+	}
+	return 0;
+}
+
 static int sim_read(struct pc_media *media, uint64_t media_off, void *buf, size_t len)
 {
 	struct pc_sim *sim = lock(media);
-	int rc = 0;
+	int rc;
 
 	sim->counts.reads++;
-	if (media_off > sim->end_off || len > sim->end_off - media_off)
-		rc = PCACHE_E_TRUNCATED;
-	for (size_t i = 0; rc == 0 && i < sim->poison_nr; i++) {
-		if (media_off < sim->poison[i].end_off && sim->poison[i].begin_off < media_off + len)
-			rc = -EIO;
-	}
+	rc = check_readable(sim, media_off, len);
 	if (rc == 0 && sim->closed)
 		die("media read after it was closed");
 	if (rc == 0)
 		memcpy(buf, (const uint8_t *)sim->view + media_off, len);
 	unlock(sim);
+	return rc;
+}
+
+/* Without a fault no lock is taken, so that it orders nothing between threads which the real media would not. */
+static int sim_load(struct pc_media *media, uint64_t media_off, void *dst, size_t len)
+{
+	struct pc_sim *sim = pc_sim_of(media);
+	int rc = 0;
+
+	if (sim->closed)
+		die("media load after it was closed");
+	if (media_off > media->len_bytes || len > media->len_bytes - media_off)
+		die("media load out of bounds");
+	if (atomic_load_explicit(&sim->faulty, memory_order_acquire)) {
+		(void)lock(media);
+		rc = check_readable(sim, media_off, len) ? -EIO : 0;
+		unlock(sim);
+	}
+	if (rc == 0)
+		memcpy(dst, media->base + media_off, len);
 	return rc;
 }
 
@@ -384,6 +412,7 @@ static const struct pc_media_ops sim_ops = {
 	.fence = sim_fence,
 	.sync = sim_sync,
 	.read = sim_read,
+	.load = sim_load,
 	.close = sim_close,
 };
 
@@ -435,6 +464,7 @@ int pc_sim_wrap(const void *image, uint64_t len_bytes, enum pc_granularity granu
 	sim->media.ops = &sim_ops;
 	sim->media.len_bytes = len_bytes;
 	sim->media.granularity = granularity;
+	sim->media.guarded = true; /* a mapped read of poison is an error here, too */
 	sim->threaded = (flags & PC_SIM_THREADED) != 0;
 	sim->durable = malloc(len_bytes);
 	sim->stored_seq = calloc(words_of(sim), sizeof(*sim->stored_seq));
@@ -481,6 +511,7 @@ void pc_sim_reset(struct pc_sim *sim, const void *image)
 	sim->fail_nth = 0;
 	sim->poison_nr = 0;
 	sim->end_off = sim->media.len_bytes;
+	atomic_store(&sim->faulty, false);
 	memset(&sim->counts, 0, sizeof(sim->counts));
 }
 
@@ -857,21 +888,37 @@ void pc_sim_fail_sync(struct pc_sim *sim, uint64_t nth, int err)
 	sim->fail_err = err;
 }
 
+/* Loads look at the ranges from now on, or no longer. */
+static void tell_faulty(struct pc_sim *sim)
+{
+	atomic_store_explicit(&sim->faulty, sim->poison_nr != 0 || sim->end_off != sim->media.len_bytes,
+			      memory_order_release);
+}
+
 void pc_sim_poison(struct pc_sim *sim, uint64_t media_off, uint64_t len)
 {
+	(void)lock(&sim->media);
 	if (sim->poison_nr == POISON_MAX)
 		die("too many poisoned ranges");
 	sim->poison[sim->poison_nr++] = (struct range){ .begin_off = media_off, .end_off = media_off + len };
+	tell_faulty(sim);
+	unlock(sim);
 }
 
 void pc_sim_unpoison(struct pc_sim *sim)
 {
+	(void)lock(&sim->media);
 	sim->poison_nr = 0;
+	tell_faulty(sim);
+	unlock(sim);
 }
 
 void pc_sim_truncate(struct pc_sim *sim, uint64_t end_off)
 {
+	(void)lock(&sim->media);
 	sim->end_off = end_off;
+	tell_faulty(sim);
+	unlock(sim);
 }
 
 void pc_sim_damage(struct pc_sim *sim, uint64_t media_off, const void *bytes, size_t len)

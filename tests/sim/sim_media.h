@@ -131,10 +131,10 @@ bool pc_sim_stopped(const struct pc_sim *sim);
 
 /* The nth sync from now (1: the next) fails with err (negative errno). nth 0: off. Syncs count at page granularity only. */
 void pc_sim_fail_sync(struct pc_sim *sim, uint64_t nth, int err);
-/* pc_media_read that touches the range gives -EIO. Mapped reads are not affected. At most 16 ranges; stays until pc_sim_unpoison. */
+/* pc_media_read and pc_media_load that touch the range give -EIO. At most 16 ranges; stays until pc_sim_unpoison, stores do not cure it. */
 void pc_sim_poison(struct pc_sim *sim, uint64_t media_off, uint64_t len);
 void pc_sim_unpoison(struct pc_sim *sim);
-/* pc_media_read at or past end_off gives PCACHE_E_TRUNCATED. Default: len_bytes. */
+/* pc_media_read at or past end_off gives PCACHE_E_TRUNCATED, pc_media_load -EIO. Default: len_bytes. */
 void pc_sim_truncate(struct pc_sim *sim, uint64_t end_off);
 /* Changes bytes of view and durable behind the library's back (bit rot, an old replica). Nothing may be pending there. */
 void pc_sim_damage(struct pc_sim *sim, uint64_t media_off, const void *bytes, size_t len);

@@ -15,6 +15,7 @@
 
 #include <cmocka.h>
 
+#include "base/crc.h"
 #include "pcache/errors.h"
 #include "sim/sim_media.h"
 
@@ -483,6 +484,7 @@ static void test_stop_freezes_the_media(void **state)
 static void test_read_errors(void **state)
 {
 	uint8_t buf[128];
+	uint32_t crc = 0;
 
 	(void)state;
 	start(PC_GRAN_CACHE_LINE, 0);
@@ -494,13 +496,24 @@ static void test_read_errors(void **state)
 	assert_int_equal(pc_media_read(fx.media, 129, buf, 128), -EIO);
 	assert_int_equal(pc_media_read(fx.media, 319, buf, 1), -EIO);
 	assert_int_equal(pc_media_read(fx.media, 320, buf, 1), 0);
+	assert_int_equal(pc_media_load(fx.media, 128, buf, 128), 0);
+	assert_int_equal(pc_media_load(fx.media, 129, buf, 128), -EIO);
+	assert_int_equal(pc_media_load(fx.media, 319, buf, 1), -EIO);
+	assert_int_equal(pc_media_load(fx.media, 320, buf, 1), 0);
+	assert_int_equal(pc_media_load_crc(fx.media, 200, buf, 128, &crc), -EIO);
+	assert_int_equal(crc, 0);
 	pc_sim_unpoison(fx.sim);
+	assert_int_equal(pc_media_load_crc(fx.media, 200, buf, 128, &crc), 0);
+	assert_int_equal(load(buf, 56), 7);
+	assert_int_equal(crc, pc_crc32c(0, buf, 128));
 	assert_int_equal(pc_media_read(fx.media, 256, buf, 64), 0);
 	assert_int_equal(pc_media_read(fx.media, LEN - 8, buf, 9), PCACHE_E_TRUNCATED);
 	assert_int_equal(pc_media_read(fx.media, UINT64_MAX, buf, 9), PCACHE_E_TRUNCATED);
 	pc_sim_truncate(fx.sim, 300);
 	assert_int_equal(pc_media_read(fx.media, 292, buf, 8), 0);
 	assert_int_equal(pc_media_read(fx.media, 293, buf, 8), PCACHE_E_TRUNCATED);
+	assert_int_equal(pc_media_load(fx.media, 292, buf, 8), 0);
+	assert_int_equal(pc_media_load(fx.media, 293, buf, 8), -EIO);
 }
 
 static void test_damage_and_reset(void **state)
