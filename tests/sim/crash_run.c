@@ -79,6 +79,8 @@ struct set { /* of hashes */
 struct run {
 	const struct pc_crash_settings *settings;
 	struct pc_crash_result *result;
+	struct pc_crash_plan *drawn; /* if the settings have no plan */
+	const struct pc_crash_plan *plan;
 	struct pc_gen_shape shape;
 	struct pcache_config *config;
 	struct pcache_config *config_read_only;
@@ -1141,20 +1143,17 @@ static bool do_format(struct world *w)
 /* Leaves an older cache with dirty data on the media. It never reaches the backing. */
 static bool make_old_cache(struct world *w)
 {
-	struct pc_rng rng = {pc_rng_mix(w->run->settings->seed + 11)};
+	const struct pc_crash_plan *plan = w->run->plan;
 	struct pc_oracle *oracle = w->oracle;
-	const uint32_t op_nr = 10 + (pc_rng_chance(&rng, 50) ? pc_rng_below(&rng, 120) : 0);
 
 	snprintf(w->what, sizeof(w->what), "older cache");
 	if (!do_format(w) || !open_cache(w))
 		return false;
 	w->oracle = must(pc_oracle_clone(oracle));
-	for (uint32_t i = 0; i < op_nr && !w->run->stop; i++) {
-		struct pc_gen_op op;
-
-		pc_gen_op(&rng, &w->run->shape, &w->memory, &op);
-		if (op.kind <= PC_GEN_ZEROES || op_nr > 10)
-			do_op(w, &op);
+	for (uint32_t i = 0; i < plan->old_op_nr && !w->run->stop; i++) {
+		pc_gen_remember(&w->memory, &plan->old_ops[i]);
+		if (plan->old_ops[i].kind <= PC_GEN_ZEROES || !plan->old_only_writes)
+			do_op(w, &plan->old_ops[i]);
 	}
 	if (!w->run->stop)
 		do_flush(w);
@@ -1207,35 +1206,41 @@ static bool first_open(struct run *run)
 	return check_all_live(w);
 }
 
+static void run_op(struct run *run, uint32_t i, uint32_t point_pct)
+{
+	const struct pc_crash_settings *settings = run->settings;
+	const struct pc_gen_op *op = &run->plan->ops[i];
+	struct world *w = &run->worlds[0];
+	char text[128];
+
+	run->op_idx = i;
+	pc_gen_op_to_text(op, text, sizeof(text));
+	snprintf(w->what, sizeof(w->what), "operation %u: %s", i, text);
+	if (settings->trace)
+		fprintf(stderr, "%s\n", w->what);
+	w->rng.state = pc_rng_mix(settings->seed ^ pc_rng_mix(op->nr != 0 ? op->nr : i));
+	w->exploring = i >= run->shape.warm_nr && settings->depth > 0;
+	w->point_pct = point_pct;
+	w->image_nr = settings->thorough ? 64 : pc_rng_chance(&w->rng, 4) ? 200 : 10;
+	w->snap_max = settings->thorough ? SNAP_NR_MAX : 8;
+	do_op(w, op);
+}
+
 static void run_ops(struct run *run)
 {
 	const struct pc_crash_settings *settings = run->settings;
 	struct world *w = &run->worlds[0];
-	struct pc_rng rng = {pc_rng_mix(settings->seed + 7)};
-	const uint32_t limit = settings->op_limit == 0 ? run->shape.op_nr : PC_MIN(run->shape.op_nr, settings->op_limit);
+	const uint32_t op_nr = run->plan->op_nr;
+	const uint32_t limit = settings->op_limit == 0 ? op_nr : PC_MIN(op_nr, settings->op_limit);
 	static const uint32_t pcts[] = {12, 25, 50, 100};
 	const uint32_t point_pct = settings->thorough ? 100 : pcts[pc_rng_mix(settings->seed) % PC_ARRAY_NR(pcts)];
 
 	for (uint32_t i = 0; i < limit && !run->stop; i++) {
-		struct pc_gen_op op;
-		char text[128];
-
-		pc_gen_op(&rng, &run->shape, &w->memory, &op);
-		if (settings->skip != NULL && settings->skip[i])
-			continue;
-		run->op_idx = i;
-		pc_gen_op_to_text(&op, text, sizeof(text));
-		snprintf(w->what, sizeof(w->what), "operation %u: %s", i, text);
-		if (settings->trace)
-			fprintf(stderr, "%s\n", w->what);
-		w->rng.state = pc_rng_mix(settings->seed ^ pc_rng_mix(i));
-		w->exploring = i >= run->shape.warm_nr && settings->depth > 0;
-		w->point_pct = point_pct;
-		w->image_nr = settings->thorough ? 64 : pc_rng_chance(&w->rng, 4) ? 200 : 10;
-		w->snap_max = settings->thorough ? SNAP_NR_MAX : 8;
-		do_op(w, &op);
+		pc_gen_remember(&w->memory, &run->plan->ops[i]);
+		if (settings->skip == NULL || !settings->skip[i])
+			run_op(run, i, point_pct);
 	}
-	if (run->stop || limit < run->shape.op_nr)
+	if (run->stop || limit < op_nr)
 		return;
 	snprintf(w->what, sizeof(w->what), "at the end");
 	w->exploring = false;
@@ -1249,14 +1254,19 @@ static void run_ops(struct run *run)
 void pc_crash_run(const struct pc_crash_settings *settings, struct pc_crash_result *out_result)
 {
 	struct run *run = must(calloc(1, sizeof(*run)));
-	struct pc_rng rng = {pc_rng_mix(settings->seed)};
 	size_t backing_bytes;
 
 	memset(out_result, 0, sizeof(*out_result));
 	run->settings = settings;
 	run->result = out_result;
-	pc_gen_shape(&rng, &run->shape);
-	out_result->op_nr = run->shape.op_nr;
+	run->plan = settings->plan;
+	if (run->plan == NULL) {
+		run->drawn = must(malloc(sizeof(*run->drawn)));
+		pc_gen_plan(settings->seed, run->drawn);
+		run->plan = run->drawn;
+	}
+	run->shape = run->plan->shape;
+	out_result->op_nr = run->plan->op_nr;
 	backing_bytes = (size_t)run->shape.backing_blk * run->shape.block_bytes;
 	run->io = must(malloc(backing_bytes * PC_GEN_RANGE_NR_MAX));
 	run->seen = must(malloc(backing_bytes));
@@ -1283,6 +1293,7 @@ void pc_crash_run(const struct pc_crash_settings *settings, struct pc_crash_resu
 	free(run->io);
 	free(run->seen);
 	free(run->keep);
+	free(run->drawn);
 	free(run);
 }
 
@@ -1297,24 +1308,24 @@ void pc_crash_shape_text(uint64_t seed, char *text, size_t text_bytes)
 
 void pc_crash_print_plan(const struct pc_crash_settings *settings)
 {
-	struct pc_rng rng = {pc_rng_mix(settings->seed)};
-	struct pc_gen_shape shape;
-	struct pc_gen_memory memory = {0};
+	struct pc_crash_plan *drawn = NULL;
+	const struct pc_crash_plan *plan = settings->plan;
 	char text[512];
 	uint32_t limit;
 
-	pc_gen_shape(&rng, &shape);
-	pc_gen_shape_to_text(&shape, text, sizeof(text));
+	if (plan == NULL) {
+		drawn = must(malloc(sizeof(*drawn)));
+		pc_gen_plan(settings->seed, drawn);
+		plan = drawn;
+	}
+	pc_gen_shape_to_text(&plan->shape, text, sizeof(text));
 	fprintf(stderr, "seed %llu: %s\n", (unsigned long long)settings->seed, text);
-	limit = settings->op_limit == 0 ? shape.op_nr : PC_MIN(shape.op_nr, settings->op_limit);
-	rng.state = pc_rng_mix(settings->seed + 7);
+	limit = settings->op_limit == 0 ? plan->op_nr : PC_MIN(plan->op_nr, settings->op_limit);
 	for (uint32_t i = 0; i < limit; i++) {
-		struct pc_gen_op op;
-
-		pc_gen_op(&rng, &shape, &memory, &op);
 		if (settings->skip != NULL && settings->skip[i])
 			continue;
-		pc_gen_op_to_text(&op, text, sizeof(text));
+		pc_gen_op_to_text(&plan->ops[i], text, sizeof(text));
 		fprintf(stderr, "  %3u %s\n", i, text);
 	}
+	free(drawn);
 }

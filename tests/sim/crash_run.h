@@ -6,13 +6,13 @@
 #ifndef PC_SIM_CRASH_RUN_H
 #define PC_SIM_CRASH_RUN_H
 
-#include "base/types.h"
+#include "sim/generator.h"
 
 #define PC_CRASH_DEPTH_MAX 4u
-#define PC_CRASH_OP_NR_MAX 1024u
 
 struct pc_crash_settings {
 	uint64_t seed;
+	const struct pc_crash_plan *plan; /* cache and operations; NULL: drawn from the seed. Crash points and images come from the seed in any case. */
 	uint32_t depth; /* power cuts in a row, 1 .. PC_CRASH_DEPTH_MAX */
 	uint64_t states_max; /* stop after so many crash states; 0: no limit */
 	uint32_t op_limit; /* operations of the seed that are run; 0: all */

@@ -8,6 +8,7 @@
 #include "sim/generator.h"
 
 #include <stdio.h>
+#include <string.h>
 
 uint64_t pc_rng_mix(uint64_t x)
 {
@@ -218,10 +219,53 @@ void pc_gen_op(struct pc_rng *rng, const struct pc_gen_shape *shape, struct pc_g
 	}
 	for (uint32_t i = 0; i < op.range_nr; i++) {
 		op.ranges[i] = draw_range(rng, shape, memory);
+		op.drawn_blk[i] = op.ranges[i].len_blk;
 		if (op.kind == PC_GEN_BATCH && op.ranges[i].len_blk > 4)
 			op.ranges[i].len_blk = 1 + op.ranges[i].len_blk % 4;
 	}
+	op.hot_blk = memory->hot_blk;
 	*out_op = op;
+}
+
+void pc_gen_remember(struct pc_gen_memory *memory, const struct pc_gen_op *op)
+{
+	for (uint32_t i = 0; i < op->range_nr; i++) {
+		struct pc_gen_range *recent = &memory->recent[memory->nr++ % PC_ARRAY_NR(memory->recent)];
+
+		*recent = op->ranges[i];
+		if (op->drawn_blk[i] != 0)
+			recent->len_blk = op->drawn_blk[i];
+	}
+	memory->hot_blk = op->hot_blk;
+}
+
+/* Operations on the older cache; a short life of it has only writes. */
+static void draw_old_ops(uint64_t seed, struct pc_gen_memory *memory, struct pc_crash_plan *plan)
+{
+	struct pc_rng rng = {pc_rng_mix(seed + 11)};
+	const uint32_t op_nr = 10 + (pc_rng_chance(&rng, 50) ? pc_rng_below(&rng, 120) : 0);
+
+	plan->old_op_nr = op_nr;
+	plan->old_only_writes = op_nr == 10;
+	for (uint32_t i = 0; i < op_nr; i++)
+		pc_gen_op(&rng, &plan->shape, memory, &plan->old_ops[i]);
+}
+
+void pc_gen_plan(uint64_t seed, struct pc_crash_plan *out_plan)
+{
+	struct pc_rng rng = {pc_rng_mix(seed)};
+	struct pc_gen_memory memory = {0};
+
+	memset(out_plan, 0, sizeof(*out_plan));
+	pc_gen_shape(&rng, &out_plan->shape);
+	if (out_plan->shape.old_cache)
+		draw_old_ops(seed, &memory, out_plan);
+	rng.state = pc_rng_mix(seed + 7);
+	for (uint32_t i = 0; i < out_plan->shape.op_nr; i++) {
+		pc_gen_op(&rng, &out_plan->shape, &memory, &out_plan->ops[i]);
+		out_plan->ops[i].nr = i;
+	}
+	out_plan->op_nr = out_plan->shape.op_nr;
 }
 
 void pc_gen_op_to_text(const struct pc_gen_op *op, char *text, size_t text_bytes)

@@ -82,6 +82,9 @@ struct pc_gen_op {
 	uint32_t range_nr;
 	struct pc_gen_range ranges[PC_GEN_RANGE_NR_MAX];
 	uint32_t arg; /* MAINTAIN: steps; WRITEBACK, EVICT, CLEAN: 1 forced; READ: flags; WRITE: bit 0 no wait; BATCH: bit 0 durable */
+	uint32_t nr; /* what crash points and images during it are drawn from, together with the seed; 0: its place in the plan */
+	uint32_t hot_blk; /* hot zone of those who draw operations after it */
+	uint32_t drawn_blk[PC_GEN_RANGE_NR_MAX]; /* lengths of the ranges before a batch was cut to its maximum; 0: as in ranges */
 };
 
 /* What the generator remembers of earlier ranges. */
@@ -93,5 +96,25 @@ struct pc_gen_memory {
 
 void pc_gen_op(struct pc_rng *rng, const struct pc_gen_shape *shape, struct pc_gen_memory *memory, struct pc_gen_op *out_op);
 void pc_gen_op_to_text(const struct pc_gen_op *op, char *text, size_t text_bytes);
+
+/* Changes memory as drawing this operation did. */
+void pc_gen_remember(struct pc_gen_memory *memory, const struct pc_gen_op *op);
+
+/* --- plans: all that a seed does in the first world --- */
+
+#define PC_CRASH_OP_NR_MAX 1024u
+#define PC_CRASH_OLD_OP_NR_MAX 130u
+
+struct pc_crash_plan {
+	struct pc_gen_shape shape;
+	uint32_t old_op_nr; /* operations on the cache that format finds, if shape.old_cache */
+	uint32_t op_nr;
+	bool old_only_writes; /* of old_ops, only those that write are run */
+	struct pc_gen_op old_ops[PC_CRASH_OLD_OP_NR_MAX];
+	struct pc_gen_op ops[PC_CRASH_OP_NR_MAX];
+};
+
+/* The plan of a seed. */
+void pc_gen_plan(uint64_t seed, struct pc_crash_plan *out_plan);
 
 #endif
