@@ -98,7 +98,7 @@ int rig_try_open(struct rig *rig)
 {
 	struct pcache_config *config = rig_config(rig);
 	struct pc_tweaks tweaks = tweaks_of(rig);
-	struct pcache_backing *backing = mem_backing_attach(rig->mb);
+	struct pcache_backing *backing = rig->o.attach ? rig->o.attach(rig->mb) : mem_backing_attach(rig->mb);
 	int rc;
 
 	assert_non_null(backing);

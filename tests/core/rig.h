@@ -38,6 +38,7 @@ struct rig_options {
 	int gc_percent; /* negative: not given */
 	uint32_t data_head_nr;
 	struct mem_backing_options backing; /* size_bytes is backing_bytes */
+	struct pcache_backing *(*attach)(struct mem_backing *mb); /* how an open gets its backing; NULL: mem_backing_attach */
 };
 
 struct rig {
