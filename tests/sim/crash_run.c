@@ -15,6 +15,7 @@
 
 #include <errno.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -34,6 +35,8 @@
 
 struct snap {
 	char what[48]; /* "before fence 3" */
+	uint32_t step; /* see crash_path.h */
+	uint32_t point;
 	bool between; /* no API call is running */
 	uint8_t *durable;
 	struct pc_sim_store *stores;
@@ -41,6 +44,15 @@ struct snap {
 	uint32_t store_max;
 	struct mem_backing *mb;
 	struct pc_oracle_disk disk;
+};
+
+struct disk_cut { /* which pending writes of the disk persist */
+	const struct mem_backing *mb;
+	const struct pc_crash_some *some; /* these; NULL: by policy */
+	uint32_t block_bytes;
+	uint32_t policy;
+	uint32_t bias;
+	uint64_t seed;
 };
 
 struct world {
@@ -61,6 +73,9 @@ struct world {
 	bool no_faults;
 	bool faulted; /* a call of the backing failed during this API call */
 	uint32_t event_nr; /* fences, syncs and backing calls of this API call */
+	uint32_t step; /* see crash_path.h */
+	uint32_t point_nr; /* crash points of this step so far */
+	uint32_t decision_nr[128]; /* by kind, of this step */
 	struct snap snaps[SNAP_NR_MAX];
 	uint32_t snap_nr;
 	uint32_t snap_max; /* for one API call */
@@ -68,6 +83,14 @@ struct world {
 	char what[160]; /* what it is doing */
 	uint8_t *image; /* crash image that it begins with */
 	uint8_t *backing_image;
+	/* How that image was made. */
+	const struct snap *from;
+	uint8_t *keep; /* flags of the snapshot's pending stores */
+	uint32_t keep_max;
+	bool killed;
+	struct disk_cut disk_cut;
+	uint64_t bit_off; /* damage; 0: none */
+	uint32_t bit;
 };
 
 struct set { /* of hashes */
@@ -89,8 +112,9 @@ struct run {
 	struct set images; /* image and disk */
 	uint8_t *io; /* the whole backing, for reads and writes */
 	uint8_t *seen;
-	uint8_t *keep; /* flags of pending stores */
-	uint32_t keep_max;
+	const struct pc_crash_path *follow; /* the only way to go; NULL: explore */
+	struct pc_crash_course *courses; /* PC_CRASH_DEPTH_MAX + 1: what the worlds did, to be repeated */
+	bool lossy; /* courses had no room for all of it */
 	bool stop; /* enough states, or a violation */
 	bool formatting; /* world 0 is in format */
 	bool old_is_broken; /* format finds an old cache that has lost its backing */
@@ -134,6 +158,43 @@ static bool set_add(struct set *set, uint64_t hash)
 	return true;
 }
 
+/* A block of the cache is kept as a whole, or not. */
+static bool keep_disk_write(void *user, uint32_t idx)
+{
+	const struct disk_cut *cut = user;
+	struct mem_backing_pending pending;
+
+	mem_backing_get_pending(cut->mb, idx, &pending);
+	if (cut->some != NULL)
+		return pc_crash_some_has(cut->some, idx);
+	if (cut->policy < 2)
+		return cut->policy == 1;
+	return pc_rng_mix(cut->seed ^ pc_rng_mix(pending.seq << 32 | pending.off / cut->block_bytes)) % 8 < cut->bias;
+}
+
+/* Makes the present state repeatable: see crash_path.h. */
+static void note_path(struct world *w, struct pc_crash_path *path)
+{
+	const struct run *run = w->run;
+
+	path->cut_nr = w->depth;
+	path->lossy = run->lossy;
+	memcpy(path->courses, run->courses, sizeof(path->courses));
+	for (uint32_t depth = 1; depth <= w->depth; depth++) {
+		const struct world *at = &run->worlds[depth];
+		struct pc_crash_cut *cut = &path->cuts[depth - 1];
+		const uint32_t disk_nr = mem_backing_pending_nr(at->from->mb);
+		uint8_t *disk = must(calloc(1, disk_nr + 1));
+
+		*cut = (struct pc_crash_cut){.step = at->from->step, .point = at->from->point, .killed = at->killed, .bit_off = at->bit_off, .bit = at->bit};
+		for (uint32_t i = 0; i < disk_nr; i++)
+			disk[i] = at->disk_cut.policy == 1 || keep_disk_write((void *)(uintptr_t)&at->disk_cut, i);
+		if (!at->killed && !(pc_crash_some_set(&cut->words, at->keep, at->from->store_nr) && pc_crash_some_set(&cut->disk, disk, disk_nr)))
+			path->lossy = true;
+		free(disk);
+	}
+}
+
 /* Notes a violation, with the path of power cuts that led to it. Only the first counts. */
 static void fail(struct world *w, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 static void fail(struct world *w, const char *fmt, ...)
@@ -147,6 +208,7 @@ static void fail(struct world *w, const char *fmt, ...)
 		return;
 	result->failed = true;
 	result->failed_op = w->run->op_idx;
+	note_path(w, &result->path);
 	for (uint32_t depth = 0; depth <= w->depth; depth++) {
 		const struct world *at = &w->run->worlds[depth];
 
@@ -189,6 +251,33 @@ static uint64_t draw_nonce(void *user)
 
 /* --- snapshots --- */
 
+static void begin_step(struct world *w, uint32_t step)
+{
+	w->step = step;
+	w->point_nr = 0;
+	memset(w->decision_nr, 0, sizeof(w->decision_nr));
+}
+
+/* Whether something happens that need not: by chance, or because the path says so. */
+static bool decide(struct world *w, enum pc_crash_event_kind kind, uint32_t pct)
+{
+	struct run *run = w->run;
+	struct pc_crash_course *course = &run->courses[w->depth];
+	const uint32_t nr = ++w->decision_nr[kind];
+
+	if (run->follow != NULL) {
+		if (!pc_crash_course_has(&run->follow->courses[w->depth], (uint8_t)kind, w->step, nr))
+			return false;
+	} else if (!pc_rng_chance(&w->rng, pct)) {
+		return false;
+	}
+	if (course->event_nr == PC_CRASH_EVENT_NR_MAX)
+		run->lossy = true;
+	else
+		course->events[course->event_nr++] = (struct pc_crash_event){.kind = (uint8_t)kind, .step = w->step, .nr = nr};
+	return true;
+}
+
 static void take_snap(struct world *w, const char *when, bool between)
 {
 	struct snap *snap;
@@ -199,6 +288,8 @@ static void take_snap(struct world *w, const char *when, bool between)
 	snap = &w->snaps[w->snap_nr++];
 	snprintf(snap->what, sizeof(snap->what), "%s %u", when, w->event_nr);
 	snap->between = between;
+	snap->step = w->step;
+	snap->point = w->point_nr;
 	if (snap->durable == NULL)
 		snap->durable = must(malloc(w->run->shape.media_bytes));
 	memcpy(snap->durable, pc_sim_durable(w->sim), w->run->shape.media_bytes);
@@ -216,7 +307,15 @@ static void take_snap(struct world *w, const char *when, bool between)
 
 static void crash_point(struct world *w, const char *when, bool between)
 {
+	const struct pc_crash_path *follow = w->run->follow;
+
 	w->event_nr++;
+	w->point_nr++;
+	if (follow != NULL) {
+		if (!w->run->stop && w->depth < follow->cut_nr && follow->cuts[w->depth].step == w->step && follow->cuts[w->depth].point == w->point_nr)
+			take_snap(w, when, between);
+		return;
+	}
 	if (w->exploring && !w->run->stop && pc_rng_chance(&w->rng, w->point_pct))
 		take_snap(w, when, between);
 }
@@ -230,7 +329,7 @@ static void at_fence(struct pc_sim *sim, enum pc_sim_event event, void *user)
 /* Whether this call of the backing is to fail. A failed flush forgets what was pending (mem_backing does that too). */
 static bool backing_fails(struct world *w, enum mem_backing_op op)
 {
-	if (!w->run->shape.faults || w->no_faults || !pc_rng_chance(&w->rng, op == MEM_BACKING_FLUSH ? 8 : 4))
+	if (!w->run->shape.faults || w->no_faults || !decide(w, PC_CRASH_EVENT_FAULT, op == MEM_BACKING_FLUSH ? 8 : 4))
 		return false;
 	w->faulted = true;
 	if (op == MEM_BACKING_FLUSH)
@@ -312,11 +411,10 @@ static uint32_t number_lines(const struct snap *snap, uint16_t *line_of)
 }
 
 /* Fills in which pending stores the nth image of a snapshot keeps; says how in text. */
-static void choose_stores(struct world *w, const struct snap *snap, uint32_t nth, char *text, size_t text_bytes)
+static void choose_stores(struct world *w, const struct snap *snap, uint32_t nth, uint8_t *keep, char *text, size_t text_bytes)
 {
 	static uint16_t line_of[65536];
 	const uint32_t nr = PC_MIN(snap->store_nr, 65535u);
-	uint8_t *keep = w->run->keep;
 	uint32_t policy = nth < 2 ? nth : 2 + pc_rng_below(&w->rng, 10);
 	uint32_t line_nr;
 	uint32_t at;
@@ -380,30 +478,18 @@ static void choose_stores(struct world *w, const struct snap *snap, uint32_t nth
 	snprintf(text, text_bytes, "policy %u at %u bias %u of %u words in %u lines", policy, at, bias, nr, line_nr);
 }
 
-struct disk_cut {
-	const struct mem_backing *mb;
-	uint32_t block_bytes;
-	uint32_t policy;
-	uint32_t bias;
-	uint64_t seed;
-};
-
-/* A block of the cache is kept as a whole, or not. */
-static bool keep_disk_write(void *user, uint32_t idx)
-{
-	const struct disk_cut *cut = user;
-	struct mem_backing_pending pending;
-
-	mem_backing_get_pending(cut->mb, idx, &pending);
-	if (cut->policy < 2)
-		return cut->policy == 1;
-	return pc_rng_mix(cut->seed ^ pc_rng_mix(pending.seq << 32 | pending.off / cut->block_bytes)) % 8 < cut->bias;
-}
-
 static void recover_state(struct world *child, uint64_t key, const struct snap *killed);
 
+static void turn_bit(struct world *child, uint64_t off, uint32_t bit, char *text, size_t text_bytes)
+{
+	child->image[off] ^= (uint8_t)(1u << bit);
+	child->bit_off = off;
+	child->bit = bit;
+	snprintf(text, text_bytes, "; a bit of byte %llu turned", (unsigned long long)off);
+}
+
 /* Damages one copy of some metadata record; each has two, and no record is being changed. */
-static void damage_copy(struct world *w, uint8_t *image, char *text, size_t text_bytes)
+static void damage_copy(struct world *w, const uint8_t *image, char *text, size_t text_bytes)
 {
 	const unsigned int replica = pc_rng_below(&w->rng, 2);
 	struct pcm_super bytes;
@@ -425,8 +511,7 @@ static void damage_copy(struct world *w, uint8_t *image, char *text, size_t text
 		break;
 	}
 	off += pc_rng_below(&w->rng, 64);
-	image[off] ^= (uint8_t)(1u << pc_rng_below(&w->rng, 8));
-	snprintf(text, text_bytes, "; a bit of byte %llu turned", (unsigned long long)off);
+	turn_bit(&w->run->worlds[w->depth + 1], off, pc_rng_below(&w->rng, 8), text, text_bytes);
 }
 
 /* Applies the pending stores that are kept to child->image; returns the hash of the result. */
@@ -436,7 +521,7 @@ static uint64_t apply_stores(struct world *child, const struct snap *snap, uint6
 		const struct pc_sim_store *store = &snap->stores[i];
 		uint64_t old;
 
-		if (!child->run->keep[i])
+		if (!child->keep[i])
 			continue;
 		memcpy(&old, child->image + store->word * 8, 8);
 		hash ^= word_hash(store->word, old) ^ word_hash(store->word, store->value);
@@ -445,39 +530,87 @@ static uint64_t apply_stores(struct world *child, const struct snap *snap, uint6
 	return hash;
 }
 
-/* One image of a snapshot: the nth. */
-static void explore_image(struct world *w, const struct snap *snap, uint64_t base_hash, uint32_t nth, bool killed)
+/* Room for what is said of the next image. */
+static struct world *begin_image(struct world *w, const struct snap *snap, bool killed)
 {
-	struct run *run = w->run;
-	struct world *child = &run->worlds[w->depth + 1];
-	struct disk_cut cut = {.mb = snap->mb, .block_bytes = run->shape.block_bytes, .policy = pc_rng_below(&w->rng, 4)};
-	char how[128] = "process killed, all stores visible";
-	char damage[64] = "";
-	uint64_t hash = base_hash;
+	struct world *child = &w->run->worlds[w->depth + 1];
 
-	memcpy(child->image, snap->durable, run->shape.media_bytes);
-	if (killed) {
-		cut.policy = 1;
-		hash++;
-	} else {
-		choose_stores(w, snap, nth, how, sizeof(how));
-		hash = apply_stores(child, snap, hash);
-		if (snap->between && !run->formatting && pc_rng_chance(&w->rng, 15)) {
-			damage_copy(w, child->image, damage, sizeof(damage));
-			hash = pc_rng_mix(hash + pc_rng_next(&w->rng));
-		}
+	if (child->keep_max < snap->store_nr + 1) {
+		child->keep_max = snap->store_nr * 2 + 64;
+		child->keep = must(realloc(child->keep, child->keep_max));
 	}
-	cut.bias = 1 + pc_rng_below(&w->rng, 7);
-	cut.seed = pc_rng_next(&w->rng);
-	mem_backing_crash_image(snap->mb, keep_disk_write, &cut, child->backing_image);
+	child->from = snap;
+	child->killed = killed;
+	child->bit_off = 0;
+	child->disk_cut = (struct disk_cut){.mb = snap->mb, .block_bytes = w->run->shape.block_bytes, .policy = 1};
+	memcpy(child->image, snap->durable, w->run->shape.media_bytes);
+	return child;
+}
+
+/* Recovers child->image, with the disk that child->disk_cut says, if it is a new state. */
+static void recover_image(struct world *child, uint64_t hash, const char *how, const char *damage)
+{
+	struct run *run = child->run;
+	const struct world *w = &run->worlds[child->depth - 1];
+	const struct snap *snap = child->from;
+	const uint32_t policy = child->disk_cut.policy;
+
+	mem_backing_crash_image(snap->mb, keep_disk_write, &child->disk_cut, child->backing_image);
 	hash = pc_rng_mix(hash ^ bytes_hash(child->backing_image, mem_backing_size(snap->mb)));
 	snprintf(child->state, sizeof(child->state), "%s, media %s%s; disk %s (%u pending)", snap->what, how, damage,
-		 cut.policy == 0 ? "durable only" : cut.policy == 1 ? "all" : "random", mem_backing_pending_nr(snap->mb));
+		 child->disk_cut.some != NULL ? "as given" :
+		 policy == 0 ? "durable only" :
+		 policy == 1 ? "all" : "random", mem_backing_pending_nr(snap->mb));
 	if (set_add(&run->images, hash))
 		run->result->distinct++;
 	hash = pc_rng_mix(hash + pc_oracle_changes(w->oracle) * UINT64_C(0x2545f4914f6cdd1d) + pc_rng_mix(run->op_idx * 8 + w->depth));
 	if (set_add(&run->states, hash))
-		recover_state(child, hash, killed ? snap : NULL);
+		recover_state(child, hash, child->killed ? snap : NULL);
+}
+
+/* One image of a snapshot: the nth. */
+static void explore_image(struct world *w, const struct snap *snap, uint64_t base_hash, uint32_t nth, bool killed)
+{
+	struct world *child = begin_image(w, snap, killed);
+	const uint32_t policy = pc_rng_below(&w->rng, 4);
+	char how[128] = "process killed, all stores visible";
+	char damage[64] = "";
+	uint64_t hash = base_hash;
+
+	if (killed) {
+		hash++;
+	} else {
+		child->disk_cut.policy = policy;
+		choose_stores(w, snap, nth, child->keep, how, sizeof(how));
+		hash = apply_stores(child, snap, hash);
+		if (snap->between && !w->run->formatting && pc_rng_chance(&w->rng, 15)) {
+			damage_copy(w, child->image, damage, sizeof(damage));
+			hash = pc_rng_mix(hash + pc_rng_next(&w->rng));
+		}
+	}
+	child->disk_cut.bias = 1 + pc_rng_below(&w->rng, 7);
+	child->disk_cut.seed = pc_rng_next(&w->rng);
+	recover_image(child, hash, how, damage);
+}
+
+/* The image that the path asks for. */
+static void follow_image(struct world *w, const struct snap *snap)
+{
+	const struct pc_crash_cut *cut = &w->run->follow->cuts[w->depth];
+	struct world *child = begin_image(w, snap, cut->killed);
+	char damage[64] = "";
+
+	w->run->result->cuts_reached = w->depth + 1;
+	if (!cut->killed) {
+		child->disk_cut.some = &cut->disk;
+		for (uint32_t i = 0; i < snap->store_nr; i++)
+			child->keep[i] = pc_crash_some_has(&cut->words, i);
+		(void)apply_stores(child, snap, 0);
+		if (cut->bit_off != 0 && cut->bit_off < w->run->shape.media_bytes)
+			turn_bit(child, cut->bit_off, cut->bit, damage, sizeof(damage));
+	}
+	recover_image(child, image_hash(child->image, w->run->shape.media_bytes) + cut->killed, cut->killed ? "process killed" : "as given", damage);
+	w->run->stop = true;
 }
 
 /* Builds and recovers the images of one snapshot. */
@@ -487,9 +620,9 @@ static void explore_snap(struct world *w, const struct snap *snap)
 	const uint64_t base_hash = image_hash(snap->durable, run->shape.media_bytes);
 	uint32_t image_nr = w->image_nr;
 
-	if (run->keep_max < snap->store_nr + 1) {
-		run->keep_max = snap->store_nr * 2 + 64;
-		run->keep = must(realloc(run->keep, run->keep_max));
+	if (run->follow != NULL) {
+		follow_image(w, snap);
+		return;
 	}
 	if (snap->store_nr <= 12)
 		image_nr = PC_MIN(image_nr, 1u << snap->store_nr);
@@ -810,7 +943,7 @@ static void do_write(struct world *w, const struct pc_gen_op *op)
 	if (w->run->stop)
 		return;
 	rc = do_unit(w, op, flags);
-	if (rc != PCACHE_E_FULL || w->run->stop || !pc_rng_chance(&w->rng, 40))
+	if (rc != PCACHE_E_FULL || w->run->stop || !decide(w, PC_CRASH_EVENT_RETRY, 40))
 		return;
 	crash_between(w);
 	w->no_faults = true;
@@ -859,32 +992,50 @@ static void do_op(struct world *w, const struct pc_gen_op *op)
 	}
 	if (!w->run->stop)
 		crash_between(w);
-	if (!w->run->stop && pc_rng_chance(&w->rng, 15))
+	if (!w->run->stop && (w->run->follow != NULL || pc_rng_chance(&w->rng, 15)))
 		check_runtime(w);
 }
 
 /* --- recovery of one crash state --- */
 
+/* The operation of a world after a power cut that comes next. False: there is none. */
+static bool next_op(struct world *w, uint32_t i, uint32_t op_nr, struct pc_gen_op *out_op)
+{
+	const struct pc_crash_path *follow = w->run->follow;
+	struct pc_crash_course *course = &w->run->courses[w->depth];
+
+	if (i >= (follow != NULL ? follow->courses[w->depth].op_nr : op_nr))
+		return false;
+	if (follow != NULL)
+		*out_op = follow->courses[w->depth].ops[i];
+	else
+		pc_gen_op(&w->rng, &w->run->shape, &w->memory, out_op);
+	course->ops[course->op_nr++] = *out_op;
+	return true;
+}
+
 static void work_on(struct world *w)
 {
 	const uint32_t op_nr = 1 + pc_rng_below(&w->rng, 6);
+	struct pc_gen_op op;
+	uint32_t done_nr;
 
-	for (uint32_t i = 0; i < op_nr && !w->run->stop; i++) {
-		struct pc_gen_op op;
+	for (done_nr = 0; !w->run->stop && next_op(w, done_nr, op_nr, &op); done_nr++) {
 		char text[128];
 
-		pc_gen_op(&w->rng, &w->run->shape, &w->memory, &op);
+		begin_step(w, done_nr + 1);
 		pc_gen_op_to_text(&op, text, sizeof(text));
-		snprintf(w->what, sizeof(w->what), "then, operation %u: %s", i, text);
+		snprintf(w->what, sizeof(w->what), "then, operation %u: %s", done_nr, text);
 		if (w->run->settings->trace)
 			fprintf(stderr, "%*s%s\n", (int)w->depth * 4, "", w->what);
 		do_op(w, &op);
 	}
 	if (w->run->stop)
 		return;
-	snprintf(w->what, sizeof(w->what), "then, after %u operations, everything is read", op_nr);
-	if (check_all_live(w) && pc_rng_chance(&w->rng, 30)) {
-		snprintf(w->what, sizeof(w->what), "then, after %u operations, drain", op_nr);
+	begin_step(w, done_nr + 1);
+	snprintf(w->what, sizeof(w->what), "then, after %u operations, everything is read", done_nr);
+	if (check_all_live(w) && decide(w, PC_CRASH_EVENT_DRAIN, 30)) {
+		snprintf(w->what, sizeof(w->what), "then, after %u operations, drain", done_nr);
 		do_drain(w);
 	}
 }
@@ -954,7 +1105,7 @@ static void check_recovered(struct world *child)
 		fail(child, "%s", pc_oracle_text(child->oracle));
 		return;
 	}
-	if (pc_rng_chance(&child->rng, 8) && !check_read_only(child))
+	if (decide(child, PC_CRASH_EVENT_PROBE, 8) && !check_read_only(child))
 		return;
 	if (!open_cache(child) || !read_all(child, run->seen))
 		return;
@@ -964,7 +1115,7 @@ static void check_recovered(struct world *child)
 	}
 	pc_oracle_flushed(child->oracle, true); /* what an open shows is an epoch of its own */
 	crash_between(child);
-	if (!run->stop && (child->exploring || pc_rng_chance(&child->rng, 35)))
+	if (!run->stop && (run->follow != NULL || child->exploring || pc_rng_chance(&child->rng, 35)))
 		work_on(child);
 }
 
@@ -996,6 +1147,9 @@ static void load_state(struct world *child, uint64_t key, const struct snap *kil
 	child->memory = above->memory;
 	child->no_faults = run->formatting;
 	child->snap_nr = 0;
+	begin_step(child, 0);
+	run->courses[child->depth].op_nr = 0;
+	run->courses[child->depth].event_nr = 0;
 	child->exploring = child->depth < settings->depth && (settings->thorough || pc_rng_chance(&child->rng, killed != NULL ? 60 : 22));
 	child->point_pct = settings->thorough ? 100 : 35;
 	child->image_nr = settings->thorough ? 16 : 4;
@@ -1097,6 +1251,7 @@ static void world_fini(struct world *w)
 	pc_oracle_disk_fini(&w->disk);
 	free(w->image);
 	free(w->backing_image);
+	free(w->keep);
 }
 
 static void set_option(struct run *run, int option, uint64_t value)
@@ -1214,6 +1369,7 @@ static void run_op(struct run *run, uint32_t i, uint32_t point_pct)
 	char text[128];
 
 	run->op_idx = i;
+	begin_step(w, i + 1);
 	pc_gen_op_to_text(op, text, sizeof(text));
 	snprintf(w->what, sizeof(w->what), "operation %u: %s", i, text);
 	if (settings->trace)
@@ -1242,6 +1398,7 @@ static void run_ops(struct run *run)
 	}
 	if (run->stop || limit < op_nr)
 		return;
+	begin_step(w, limit + 1);
 	snprintf(w->what, sizeof(w->what), "at the end");
 	w->exploring = false;
 	w->no_faults = true;
@@ -1256,7 +1413,7 @@ void pc_crash_run(const struct pc_crash_settings *settings, struct pc_crash_resu
 	struct run *run = must(calloc(1, sizeof(*run)));
 	size_t backing_bytes;
 
-	memset(out_result, 0, sizeof(*out_result));
+	memset(out_result, 0, offsetof(struct pc_crash_result, path));
 	run->settings = settings;
 	run->result = out_result;
 	run->plan = settings->plan;
@@ -1266,6 +1423,8 @@ void pc_crash_run(const struct pc_crash_settings *settings, struct pc_crash_resu
 		run->plan = run->drawn;
 	}
 	run->shape = run->plan->shape;
+	run->follow = settings->path;
+	run->courses = must(calloc(PC_CRASH_DEPTH_MAX + 1, sizeof(*run->courses)));
 	out_result->op_nr = run->plan->op_nr;
 	backing_bytes = (size_t)run->shape.backing_blk * run->shape.block_bytes;
 	run->io = must(malloc(backing_bytes * PC_GEN_RANGE_NR_MAX));
@@ -1292,7 +1451,7 @@ void pc_crash_run(const struct pc_crash_settings *settings, struct pc_crash_resu
 	free(run->images.slots);
 	free(run->io);
 	free(run->seen);
-	free(run->keep);
+	free(run->courses);
 	free(run->drawn);
 	free(run);
 }

@@ -6,13 +6,13 @@
 #ifndef PC_SIM_CRASH_RUN_H
 #define PC_SIM_CRASH_RUN_H
 
+#include "sim/crash_path.h"
 #include "sim/generator.h"
-
-#define PC_CRASH_DEPTH_MAX 4u
 
 struct pc_crash_settings {
 	uint64_t seed;
 	const struct pc_crash_plan *plan; /* cache and operations; NULL: drawn from the seed. Crash points and images come from the seed in any case. */
+	const struct pc_crash_path *path; /* go only this way, without any random choice; NULL: explore */
 	uint32_t depth; /* power cuts in a row, 1 .. PC_CRASH_DEPTH_MAX */
 	uint64_t states_max; /* stop after so many crash states; 0: no limit */
 	uint32_t op_limit; /* operations of the seed that are run; 0: all */
@@ -39,6 +39,8 @@ struct pc_crash_result {
 	uint32_t site_nr;
 	struct pc_crash_site sites[PC_CRASH_SITE_NR_MAX];
 	char text[4096]; /* what was wrong, and where */
+	uint32_t cuts_reached; /* of settings.path */
+	struct pc_crash_path path; /* if failed: goes there again, see crash_path.h */
 };
 
 /* Runs one seed. The same settings give the same result. */
