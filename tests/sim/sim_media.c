@@ -131,14 +131,23 @@ static void unlock(struct pc_sim *sim)
 		(void)pthread_mutex_unlock(&sim->lock);
 }
 
+static _Thread_local uint64_t acted_serial; /* of a simulated thread; 0: none */
+
+void pc_sim_act_as(uint32_t id)
+{
+	acted_serial = id == 0 ? 0 : UINT64_C(1) << 63 | id;
+}
+
 /* The bit of the calling thread in this simulator. */
 static uint64_t thread_bit(struct pc_sim *sim)
 {
 	static _Atomic uint64_t last_serial;
-	static _Thread_local uint64_t serial;
+	static _Thread_local uint64_t own_serial;
+	uint64_t serial;
 
-	if (serial == 0)
-		serial = atomic_fetch_add(&last_serial, 1) + 1;
+	if (own_serial == 0)
+		own_serial = atomic_fetch_add(&last_serial, 1) + 1;
+	serial = acted_serial != 0 ? acted_serial : own_serial;
 	for (uint32_t i = 0; i < sim->thread_nr; i++) {
 		if (sim->thread_serials[i] == serial)
 			return UINT64_C(1) << i;
@@ -185,8 +194,8 @@ static void record_word(struct pc_sim *sim, uint64_t word, uint64_t threads)
 	sim->stored_seq[word] = entry->seq;
 }
 
-/* Makes durable what one of these threads may. */
-static void settle(struct pc_sim *sim, uint64_t threads)
+/* Makes durable what one of these threads may, of the stores up to seq_max. */
+static void settle(struct pc_sim *sim, uint64_t threads, uint64_t seq_max)
 {
 	size_t left = 0;
 	size_t kept = 0;
@@ -195,7 +204,7 @@ static void settle(struct pc_sim *sim, uint64_t threads)
 	for (size_t i = 0; i < sim->entry_nr; i++) {
 		const struct entry *entry = &sim->entries[i];
 
-		if (!(entry->threads & threads)) {
+		if (!(entry->threads & threads) || entry->seq > seq_max) {
 			left++;
 			continue;
 		}
@@ -208,7 +217,8 @@ static void settle(struct pc_sim *sim, uint64_t threads)
 	for (size_t i = 0; left > 0 && i < sim->entry_nr; i++) {
 		const struct entry *entry = &sim->entries[i];
 
-		if (!(entry->threads & threads) && entry->seq > sim->settled_seq[entry->word])
+		if ((!(entry->threads & threads) || entry->seq > seq_max) &&
+		    entry->seq > sim->settled_seq[entry->word])
 			sim->entries[kept++] = *entry;
 	}
 	sim->entry_nr = kept;
@@ -307,7 +317,7 @@ static void fence_from(struct pc_media *media, const void *site, enum pc_sim_op 
 	if (enter_site(sim, site, op)) {
 		call_hook(sim, PC_SIM_AT_FENCE);
 		if (!sim->stopped)
-			settle(sim, thread_bit(sim));
+			settle(sim, thread_bit(sim), sim->seq);
 	}
 	unlock(sim);
 }
@@ -339,11 +349,14 @@ static int sim_sync(struct pc_media *media)
 	check_range(sim, 0, 0);
 	sim->counts.syncs++;
 	if (enter_site(sim, __builtin_return_address(0), PC_SIM_OP_SYNC)) {
+		/* What other threads store while it runs may come too late. */
+		uint64_t begin_seq = sim->seq;
+
 		call_hook(sim, PC_SIM_AT_SYNC);
 		if (sim->fail_nth > 0 && --sim->fail_nth == 0)
 			rc = fail_sync(sim);
 		else if (!sim->stopped)
-			settle(sim, ALL_THREADS);
+			settle(sim, ALL_THREADS, begin_seq);
 	}
 	unlock(sim);
 	return rc;

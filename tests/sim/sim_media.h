@@ -8,7 +8,7 @@
  *
  * copy() stores into the view and makes its words pending for this thread; a word that already is durable with the same value, and has no store
  * pending, is left out (nothing can be lost). flush() makes every pending word of its cache lines pending for this thread too. fence() makes durable
- * what is pending for this thread. At page granularity fence and flush do nothing, and sync() makes everything durable.
+ * what is pending for this thread. At page granularity fence and flush do nothing, and sync() makes everything durable that was stored before it began.
  *
  * A crash image is durable plus ANY subset of the pending stores, applied in order: so unfenced words tear, cached words may be evicted early,
  * and a word that was stored twice may persist with either value. A pending store vanishes when a later store of the same word becomes durable.
@@ -49,6 +49,11 @@ struct pc_media *pc_sim_media(struct pc_sim *sim);
 /* The simulator of a media made here. */
 struct pc_sim *pc_sim_of(struct pc_media *media);
 bool pc_sim_closed(const struct pc_sim *sim); /* the library closed the media since new or reset */
+/*
+ * From now on stores, flushes and fences of this thread of the system are those of simulated thread id (not 0); 0: its own again. For simulators whose threads are
+ * coroutines. Valid for all simulated media of the thread of the system.
+ */
+void pc_sim_act_as(uint32_t id);
 /*
  * A store of a process that has died since: the view has it, but no living thread's fence alone makes it durable, only a flush of its line with a fence, or a sync. So
  * an image with such stores is a process killed, and not a power cut.
@@ -118,7 +123,8 @@ enum pc_sim_event { PC_SIM_AT_FENCE, PC_SIM_AT_SYNC };
 
 /*
  * Called BEFORE a fence or sync takes effect (at page granularity: only before syncs; a fence there is no crash point). It may use everything under "what is there"
- * and "crash images", pc_sim_crash_at, pc_sim_stop, and, if the simulator is not threaded, longjmp away; it must not use media operations.
+ * and "crash images", pc_sim_crash_at, pc_sim_stop, and, if the simulator is not threaded, longjmp away; it must not use media operations (a scheduler of coroutines may
+ * switch to others that do, if the simulator is not threaded).
  */
 typedef void (*pc_sim_hook)(struct pc_sim *sim, enum pc_sim_event event, void *user);
 /* nth 0: the hook is called at every fence and sync; n: once, at the n-th from now (1: the next); the hook may ask for another. fn NULL: off. */
