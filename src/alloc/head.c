@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/sched.h"
 #include "pcache/errors.h"
 
 static uint32_t default_head_nr(const struct pc_segmap *map)
@@ -61,6 +62,8 @@ static uint32_t thread_number(void)
 	static _Atomic uint32_t next;
 	static _Thread_local uint32_t mine = UINT32_MAX;
 
+	if (pc_sched)
+		return pc_sched->thread_number();
 	if (mine == UINT32_MAX)
 		mine = atomic_fetch_add_explicit(&next, 1, memory_order_relaxed) & 0x7fffffffu;
 	return mine;

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/sched.h"
 #include "pcache/errors.h"
 
 int pc_segmap_init(struct pc_segmap *map, struct pc_layout *layout)
@@ -109,6 +110,7 @@ static int raise_gen(struct pc_segmap *map, uint32_t seg_id, enum pc_seg_type ty
 	rc = pc_layout_store_segrec(map->layout, &rec);
 	if (rc)
 		return rc;
+	PC_YIELD(SEG_RECORD);
 	atomic_store_explicit(&seg->hold_pos, 0, memory_order_relaxed);
 	atomic_store_explicit(&seg->dead_pos, 0, memory_order_relaxed);
 	atomic_store_explicit(&seg->touched, 1, memory_order_relaxed);
@@ -127,9 +129,11 @@ int pc_segmap_take_data(struct pc_segmap *map, uint32_t nr, uint32_t leave_nr, u
 	for (i = 0; !rc && i < nr; i++)
 		out_ids[i] = pop_locked(map, PC_SS_TAKEN);
 	pc_mutex_unlock(&map->lock);
+	PC_YIELD(SEG_POPPED);
 	/* A failed sync stops all stores for good, so segments that were popped need no way back. */
 	for (i = 0; !rc && i < nr; i++)
 		rc = raise_gen(map, out_ids[i], PC_SEG_DATA, 0, 0);
+	PC_YIELD(SEG_RAISED);
 	/* Write-back pins by generation: it must not meet the old generation in a segment that is being reused. */
 	for (i = 0; !rc && i < nr; i++)
 		set_state(&map->segs[out_ids[i]], PC_SS_OPEN);
@@ -179,6 +183,7 @@ uint32_t pc_segmap_reclaim(struct pc_segmap *map, uint64_t durable_dirty_tail, u
 {
 	uint32_t nr = 0;
 
+	PC_YIELD(RECLAIM_CHECKED);
 	/* Held segments are looked at again when the dirty tail or the durable position moved; the caller comes back then. */
 	if (!atomic_exchange_explicit(&map->maybe_empty, false, memory_order_acq_rel))
 		return 0;

@@ -12,6 +12,8 @@
  * be taken for locked.
  *
  * The array needs no synchronisation: it is its thread's own. Statements about held locks are made only while they are held.
+ *
+ * Under a deterministic scheduler (base/sched.h) a thread is a coroutine; the scheduler then lets coroutines wait and checks ranks itself.
  */
 #include "base/lock.h"
 
@@ -21,6 +23,8 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "base/sched.h"
 
 #define NS_PER_S UINT64_C(1000000000)
 
@@ -132,6 +136,10 @@ void pc_mutex_fini(struct pc_mutex *mutex)
 
 void pc_mutex_lock(struct pc_mutex *mutex)
 {
+	if (pc_sched) {
+		pc_sched->lock(mutex);
+		return;
+	}
 	check_above_held(mutex->order, "lock below a held mutex");
 	if (pthread_mutex_lock(&mutex->m) != 0)
 		die("lock failed", mutex->order, 0);
@@ -140,8 +148,11 @@ void pc_mutex_lock(struct pc_mutex *mutex)
 
 bool pc_mutex_trylock(struct pc_mutex *mutex)
 {
-	int err = pthread_mutex_trylock(&mutex->m);
+	int err;
 
+	if (pc_sched)
+		return pc_sched->trylock(mutex);
+	err = pthread_mutex_trylock(&mutex->m);
 	if (err == EBUSY)
 		return false;
 	if (err != 0)
@@ -152,6 +163,10 @@ bool pc_mutex_trylock(struct pc_mutex *mutex)
 
 void pc_mutex_unlock(struct pc_mutex *mutex)
 {
+	if (pc_sched) {
+		pc_sched->unlock(mutex);
+		return;
+	}
 	note_unlocked(mutex->order, "unlock of a mutex that is not held");
 	if (pthread_mutex_unlock(&mutex->m) != 0)
 		die("unlock failed", mutex->order, 0);
@@ -179,6 +194,10 @@ void pc_cond_fini(struct pc_cond *cond)
 
 void pc_cond_wait(struct pc_cond *cond, struct pc_mutex *mutex)
 {
+	if (pc_sched) {
+		(void)pc_sched->wait(cond, mutex, UINT64_MAX);
+		return;
+	}
 	note_wait(mutex->order);
 	if (pthread_cond_wait(&cond->c, &mutex->m) != 0)
 		die("wait failed", mutex->order, 0);
@@ -190,6 +209,8 @@ bool pc_cond_wait_until(struct pc_cond *cond, struct pc_mutex *mutex, uint64_t d
 	struct timespec at = { .tv_sec = (time_t)(deadline_ns / NS_PER_S), .tv_nsec = (long)(deadline_ns % NS_PER_S) };
 	int err;
 
+	if (pc_sched)
+		return pc_sched->wait(cond, mutex, deadline_ns);
 	note_wait(mutex->order);
 	err = pthread_cond_timedwait(&cond->c, &mutex->m, &at);
 	if (err != 0 && err != ETIMEDOUT)
@@ -200,11 +221,19 @@ bool pc_cond_wait_until(struct pc_cond *cond, struct pc_mutex *mutex, uint64_t d
 
 void pc_cond_signal(struct pc_cond *cond)
 {
+	if (pc_sched) {
+		pc_sched->wake(cond, false);
+		return;
+	}
 	pthread_cond_signal(&cond->c);
 }
 
 void pc_cond_broadcast(struct pc_cond *cond)
 {
+	if (pc_sched) {
+		pc_sched->wake(cond, true);
+		return;
+	}
 	pthread_cond_broadcast(&cond->c);
 }
 
@@ -212,6 +241,8 @@ uint64_t pc_monotonic_ns(void)
 {
 	struct timespec now;
 
+	if (pc_sched)
+		return pc_sched->now_ns();
 	/* Fails only for a clock that does not exist. */
 	if (clock_gettime(CLOCK_MONOTONIC, &now) != 0)
 		abort();

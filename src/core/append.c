@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/plant.h"
+#include "base/sched.h"
 
 void pc_kbuf_reset(struct pc_kbuf *kbuf)
 {
@@ -88,9 +89,11 @@ void pc_append_commit(struct pcache *cache, uint32_t inflight_idx, uint64_t pos,
 		store_late(cache, pos, kbuf->cells, slot_nr);
 	else
 		pc_log_store(log, pos, kbuf->cells, slot_nr);
+	PC_YIELD(WRITE_STORED);
 	if (!PC_PLANTED(PC_PLANT_NO_WRITE_FENCE)) {
 		/* Order: data and slots before the index insert and the return, because both promise that the write survives. */
 		pc_media_fence(cache->media);
 	}
+	PC_YIELD(WRITE_FENCED);
 	pc_log_done(log, inflight_idx);
 }

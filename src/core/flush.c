@@ -10,6 +10,7 @@
  */
 #include <errno.h>
 
+#include "base/sched.h"
 #include "core/cache.h"
 #include "pcache/errors.h"
 
@@ -61,6 +62,7 @@ static int sync_all(struct pcache *cache)
 
 	/* Data placed from now on starts on a fresh page. */
 	atomic_fetch_add_explicit(&cache->heads.sync_nr, 1, memory_order_acq_rel);
+	PC_YIELD(FLUSH_SYNCING);
 	/* Order: everything stored before this call is durable before it returns. */
 	rc = pc_log_sync_upto(&cache->log, atomic_load_explicit(&cache->log.head, memory_order_acquire), &synced);
 	return rc ? pc_core_failstop(cache, rc) : 0;
@@ -78,12 +80,15 @@ static int flush_locked(struct pcache *cache)
 		return 0;
 	before = atomic_load_explicit(&log->epoch_pos, memory_order_relaxed);
 	atomic_store_explicit(&log->epoch_pos, UINT64_MAX, memory_order_seq_cst);
+	PC_YIELD(FLUSH_ANNOUNCED);
 	rc = pc_log_reserve(log, PC_INFLIGHT_FLUSH, 1, PC_LOG_FLUSH, &pos);
 	if (rc) {
 		atomic_store_explicit(&log->epoch_pos, before, memory_order_release);
 		return rc;
 	}
+	PC_YIELD(FLUSH_RESERVED);
 	store_mark(cache, pos, PC_KSET_FLAG_FLUSH, durable_below(cache, pos));
+	PC_YIELD(FLUSH_MARKED);
 	atomic_store_explicit(&log->epoch_pos, pos, memory_order_release);
 	pc_log_done(log, PC_INFLIGHT_FLUSH);
 	end = pos + 1;

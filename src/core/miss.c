@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/sched.h"
 #include "core/cache.h"
 
 static bool wants_fill(struct pcache *cache, uint32_t flags)
@@ -43,6 +44,7 @@ int pc_core_miss(struct pcache *cache, uint64_t mask, void *buf, uint64_t vol_bl
 	pc_index_fill_list_locked(cache->index, &fill);
 	pc_index_unlock(cache->index, mask);
 	rc = pc_backing_read(cache->backing, own ? own : buf, off, len);
+	PC_YIELD(FILL_READ);
 	if (rc)
 		atomic_fetch_add_explicit(&cache->stats.backing_errors, 1, memory_order_relaxed);
 	if (rc || !own) {

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/sched.h"
 #include "core/cache.h"
 #include "pcache/errors.h"
 
@@ -135,6 +136,7 @@ static int copy_run(struct pcache *cache, const struct pc_extent *plan, uint32_t
 	int rc = 0;
 
 	*out_blk = 0;
+	PC_YIELD(READ_PINNED);
 	for (uint32_t i = 0; i < run_nr; i++) {
 		if (!bad && copy_extent(cache, &plan[i], buf) == 0) {
 			buf += (size_t)plan[i].len_blk << cache->block_shift;
@@ -142,6 +144,7 @@ static int copy_run(struct pcache *cache, const struct pc_extent *plan, uint32_t
 		} else if (!bad) {
 			bad = &plan[i];
 		}
+		PC_YIELD(READ_COPIED);
 		if (is_data(&plan[i]))
 			pc_seg_unpin(&cache->map.segs[plan[i].seg_id]);
 	}

@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/sched.h"
 #include "core/append.h"
 #include "core/cache.h"
 #include "pcache/errors.h"
@@ -192,12 +193,14 @@ static int op_store(struct op *op, uint64_t pos)
 	uint32_t idx = (uint32_t)__builtin_ctzll(op->mask);
 	bool has_data = false;
 
+	PC_YIELD(WRITE_RESERVED);
 	for (uint32_t i = 0; i < op->key_nr; i++) {
 		struct wkey *wkey = &op->keys[i];
 
 		if (wkey->src) {
 			copy_key_data(op, wkey);
 			has_data = true;
+			PC_YIELD(WRITE_COPIED);
 		}
 		pc_kbuf_put_key(&op->kbuf, wkey->cell_idx, &wkey->key, wkey->chunk_nr);
 	}
@@ -227,6 +230,7 @@ static void op_insert_locked(struct op *op, uint64_t pos)
 	struct pcache *cache = op->cache;
 	struct pc_apply apply = { .cache = cache, .pos = pos };
 
+	PC_YIELD(WRITE_DONE);
 	/* Read after the position was reserved: a flush announces itself before it takes its own position. */
 	apply.epoch_pos = atomic_load_explicit(&cache->log.epoch_pos, memory_order_acquire);
 	for (uint32_t i = 0; i < op->key_nr; i++) {
@@ -279,8 +283,10 @@ static int op_commit_once(struct op *op)
 		else
 			op_insert_locked(op, pos);
 		op_count_locked(op);
+		PC_YIELD(WRITE_INSERTED);
 	}
 	pc_index_unlock(cache->index, op->mask);
+	PC_YIELD(WRITE_UNLOCKED);
 	return rc;
 }
 
@@ -358,6 +364,7 @@ static int op_run(struct op *op)
 	if (!rc)
 		rc = op_build_data_keys(op);
 	if (!rc) {
+		PC_YIELD(WRITE_ROOM);
 		op_plan_index(op);
 		op->reserve_nr += op->piece_nr; /* each cut by a segment's end makes one more extent */
 		rc = op_commit(op);
@@ -591,6 +598,7 @@ bool pc_core_fill(struct pcache *cache, struct pc_fill *fill, const void *buf)
 	if (!rc)
 		rc = op_build_data_keys(&op);
 	op.reserve_nr += op.piece_nr;
+	PC_YIELD(FILL_ROOM);
 	pc_index_lock(cache->index, op.mask);
 	cancelled = fill->cancelled;
 	if (!rc)

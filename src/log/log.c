@@ -13,10 +13,10 @@
 #include "log/log.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/sched.h"
 #include "pcache/errors.h"
 
 int pc_log_init(struct pc_log *log, struct pc_layout *layout, struct pc_segmap *map, uint64_t (*nonce)(void *),
@@ -107,7 +107,7 @@ static int await_window(struct pc_log *log, uint32_t idx, uint64_t pos)
 	while (pc_log_low(log, idx) < floor_pos) {
 		if (atomic_load_explicit(&log->stopped, memory_order_acquire))
 			return PCACHE_E_FAILSTOP;
-		sched_yield();
+		pc_spin_wait(PC_YIELD_LOG_WINDOW);
 	}
 	return 0;
 }
@@ -120,6 +120,7 @@ static void pad_segment(struct pc_log *log, uint64_t pos, uint64_t next_seg_pos)
 	if (!atomic_compare_exchange_strong_explicit(&log->head, &pos, next_seg_pos, memory_order_acq_rel,
 						     memory_order_acquire))
 		return;
+	PC_YIELD(LOG_PADDED);
 	pc_kset_encode_void(slot, pos, pc_log_seg(log, pos)->nonce, (uint32_t)(next_seg_pos - pos));
 	pc_media_copy(log->media, pc_log_media_off(log, pos), slot, sizeof(slot));
 	/* Order: the pad before this writer's lower bound is raised past it. Page granularity: the next sync covers it. */
@@ -144,6 +145,7 @@ int pc_log_reserve(struct pc_log *log, uint32_t idx, uint32_t slot_nr, enum pc_l
 		 * right: nothing is reserved yet.
 		 */
 		atomic_store_explicit(&log->inflight[idx].low_pos, pos, memory_order_release);
+		PC_YIELD(LOG_PUBLISHED);
 		if ((fits ? pos : next_seg_pos) + slot_nr > limit_of(log, user))
 			return give_up(log, idx, PCACHE_E_FULL);
 		if ((!fits || pos + log->slots_per_seg == next_seg_pos) && await_window(log, idx, pos))
@@ -170,6 +172,7 @@ uint64_t pc_log_low(struct pc_log *log, uint32_t except)
 {
 	uint64_t low = atomic_load_explicit(&log->head, memory_order_acquire);
 
+	PC_YIELD(LOG_LOW);
 	for (uint32_t i = 0; i < PC_INFLIGHT_NR; i++) {
 		uint64_t pos;
 
@@ -226,6 +229,7 @@ int pc_log_extend(struct pc_log *log, bool force)
 		nonce = log->nonce(log->nonce_user);
 		rc = pc_segmap_take_log(log->map, pc_log_ordinal(log, cap_end), nonce, &seg_id);
 	}
+	PC_YIELD(LOG_EXTENDED);
 	if (!rc) {
 		pc_log_set_seg(log, pc_log_ordinal(log, cap_end), seg_id, nonce);
 		pc_log_set_cap_end(log, cap_end + log->slots_per_seg);
@@ -251,6 +255,7 @@ int pc_log_drop_tail(struct pc_log *log)
 	/* Order: the tail record (both copies) before the segment may be taken again. */
 	rc = pc_layout_store_tail_locked(layout, &tail);
 	pc_mutex_unlock(&layout->lock);
+	PC_YIELD(LOG_TAIL_STORED);
 	if (!rc) {
 		atomic_store_explicit(&log->tail, tail.log_tail_pos, memory_order_release);
 		pc_segmap_free_log(log->map, seg_id);

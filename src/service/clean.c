@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/sched.h"
 #include "pcache/errors.h"
 #include "service/internal.h"
 
@@ -89,6 +90,7 @@ static bool append_again(struct pcache *cache, uint32_t shard_idx, struct pc_ext
 	struct pc_kbuf *kbuf = &cache->cleaner->kbuf;
 	uint64_t pos;
 
+	PC_YIELD(CLEAN_FOUND);
 	pc_kbuf_reset(kbuf);
 	for (uint32_t i = 0; i < nr; i++)
 		put_fragment(cache, kbuf, extents[i]);
@@ -97,6 +99,7 @@ static bool append_again(struct pcache *cache, uint32_t shard_idx, struct pc_ext
 		return false;
 	*slots_left -= pc_kbuf_slot_nr(kbuf);
 	pc_append_commit(cache, shard_idx, pos, kbuf);
+	PC_YIELD(CLEAN_APPENDED);
 	for (uint32_t i = 0; i < nr; i++)
 		extents[i]->pos = pos;
 	return true;
@@ -183,6 +186,7 @@ static int clean_oldest(struct pcache *cache)
 	rc = pc_core_sync(cache);
 	if (rc)
 		return rc;
+	PC_YIELD(CLEAN_SWEPT);
 	rc = pc_log_drop_tail(log);
 	if (rc)
 		return pc_core_failstop(cache, rc);

@@ -8,6 +8,7 @@
  */
 #include <string.h>
 
+#include "base/sched.h"
 #include "pcache/errors.h"
 #include "service/internal.h"
 
@@ -91,7 +92,9 @@ int pc_evict_step(struct pcache *cache, bool force)
 					   cache->map.segment_nr / 16 + 1));
 		picked = pick(cache, want);
 		if (picked) {
+			PC_YIELD(EVICT_PICKED);
 			drop_victims(cache);
+			PC_YIELD(EVICT_DROPPED);
 			atomic_fetch_add_explicit(&cache->stats.evicted_segs, picked, memory_order_relaxed);
 			freed += reclaim(cache);
 		}

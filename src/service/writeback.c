@@ -21,10 +21,10 @@
  * consistent when the drain ends.
  */
 #include <errno.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/sched.h"
 #include "pcache/errors.h"
 #include "service/internal.h"
 
@@ -89,6 +89,7 @@ static int issue_items(struct pcache *cache)
 	uint64_t run_blk = 0, run_len = 0;
 	int rc = 0;
 
+	PC_YIELD(WB_COLLECTED);
 	(void)pc_wb_plan(wb->items, wb->scratch, wb->item_nr);
 	for (uint32_t i = 0; i < wb->item_nr && !rc; i++) {
 		const struct pc_extent *extent = &wb->items[i].extent;
@@ -197,6 +198,7 @@ static int add_needed_parts(struct pcache *cache, const struct pc_extent *versio
 		pc_index_lock(cache->index, mask);
 		nr = pc_index_lookup_locked(cache->index, blk, part_end - blk, found, PC_ARRAY_NR(found));
 		pc_index_unlock(cache->index, mask);
+		PC_YIELD(WB_LOOKED_UP);
 		if (nr == PC_ARRAY_NR(found))
 			part_end = found[nr - 1].vol_blk + found[nr - 1].len_blk;
 		for (uint32_t i = 0; i <= nr && blk < part_end && !rc; i++) {
@@ -237,6 +239,7 @@ static int collect_key(struct pcache *cache, const struct pc_key *key, const str
 	/* Stale: every block of it was overwritten in its own epoch (or, ordering batch, at all), and the segment was reused. */
 	if (!pc_segmap_pin_gen(&cache->map, key->seg_id, key->gen))
 		return 0;
+	PC_YIELD(WB_PINNED);
 	for (uint32_t i = 0; !rc && pc_apply_chunk(cache, key, crcs, pos, i, &version); i++)
 		rc = add_needed_parts(cache, &version);
 	pc_seg_unpin(&cache->map.segs[key->seg_id]);
@@ -381,6 +384,7 @@ static int walk_batch(struct pcache *cache, uint64_t from, uint64_t limit, uint6
 
 	if (!rc)
 		rc = pc_index_sweep(cache->index, &sweep);
+	PC_YIELD(WB_SWEPT);
 	*out_end = walk.end;
 	*out_walked = one_epoch_from(cache, from);
 	/* What cleaning must meet is found by another walk, not in the list of items. */
@@ -510,7 +514,9 @@ static int run_batch(struct pcache *cache, uint64_t from, uint64_t limit)
 	wb->issued = false;
 	wb->items_lost = false;
 	wb->limit_pos = limit;
+	PC_YIELD(WB_LIMIT);
 	rc = write_batch(cache, from, limit, &end);
+	PC_YIELD(WB_ISSUED);
 	if (!rc && wb->issued) {
 		atomic_fetch_add_explicit(&cache->stats.backing_flushes, 1, memory_order_relaxed);
 		/* Order: the backing has everything of the batch before the tail record says so. A failed flush fails the batch: it is written again. */
@@ -520,8 +526,10 @@ static int run_batch(struct pcache *cache, uint64_t from, uint64_t limit)
 		/* Order: page granularity: the poison before the tail record that makes what lies below clean. */
 		rc = pc_core_sync(cache);
 	}
+	PC_YIELD(WB_FLUSHED);
 	if (!rc)
 		rc = store_dirty_tail(cache, end, limit);
+	PC_YIELD(WB_TAIL);
 	if (!rc && !wb->items_lost)
 		clean_items(cache);
 	drop_items(cache);
@@ -530,6 +538,7 @@ static int run_batch(struct pcache *cache, uint64_t from, uint64_t limit)
 	if (rc)
 		return rc;
 	learn_pace(cache, end - from, pc_monotonic_ns() - start_ns);
+	PC_YIELD(WB_CLEAN);
 	/* Only now may cleaning touch the keys below: it takes what it meets for clean. */
 	atomic_store_explicit(&cache->log.settled_pos, end, memory_order_release);
 	atomic_store_explicit(&cache->map.maybe_empty, true, memory_order_release);
@@ -598,7 +607,7 @@ int pc_service_drain(struct pcache *cache, pcache_progress_fn progress, void *us
 			return rc;
 		if (rc == 0) {
 			/* A writer is between its position and its fence; it takes no lock there. */
-			sched_yield();
+			pc_spin_wait(PC_YIELD_WB_DRAIN);
 			continue;
 		}
 		if (progress) {
