@@ -10,9 +10,9 @@
  * waiter or a drain does not shorten it.
  */
 #include <errno.h>
-#include <pthread.h>
 #include <stdlib.h>
 
+#include "base/sched.h"
 #include "pcache/errors.h"
 #include "service/service.h"
 
@@ -238,14 +238,14 @@ int pc_workers_start(struct pcache *cache, void (*on_tick)(struct pcache *cache)
 		return -ENOMEM;
 	workers->cache = cache;
 	workers->on_tick = on_tick;
-	rc = -pthread_create(&workers->writeback, NULL, writeback_main, workers);
+	rc = -pc_thread_start(&workers->writeback, writeback_main, workers);
 	if (rc)
 		goto undo_workers;
-	rc = -pthread_create(&workers->space, NULL, space_main, workers);
+	rc = -pc_thread_start(&workers->space, space_main, workers);
 	if (rc)
 		goto undo_writeback;
 	if (on_tick) {
-		rc = -pthread_create(&workers->ticker, NULL, tick_main, workers);
+		rc = -pc_thread_start(&workers->ticker, tick_main, workers);
 		if (rc)
 			goto undo_space;
 	}
@@ -254,10 +254,10 @@ int pc_workers_start(struct pcache *cache, void (*on_tick)(struct pcache *cache)
 	return 0;
 undo_space:
 	pc_signal_work(cache, PC_WORK_STOP);
-	pthread_join(workers->space, NULL);
+	pc_thread_join(workers->space);
 undo_writeback:
 	pc_signal_work(cache, PC_WORK_STOP);
-	pthread_join(workers->writeback, NULL);
+	pc_thread_join(workers->writeback);
 undo_workers:
 	free(workers);
 	return rc;
@@ -268,10 +268,10 @@ void pc_workers_stop(struct pcache *cache)
 	if (!cache->workers)
 		return;
 	pc_signal_work(cache, PC_WORK_STOP);
-	pthread_join(cache->workers->writeback, NULL);
-	pthread_join(cache->workers->space, NULL);
+	pc_thread_join(cache->workers->writeback);
+	pc_thread_join(cache->workers->space);
 	if (cache->workers->on_tick)
-		pthread_join(cache->workers->ticker, NULL);
+		pc_thread_join(cache->workers->ticker);
 	free(cache->workers);
 	cache->workers = NULL;
 }
