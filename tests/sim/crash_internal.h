@@ -1,0 +1,164 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * What the parts of the crash simulator share, see crash_run.h:
+ *
+ *     crash_run.c      a seed from format to the end; settings of worlds
+ *     crash_point.c    crash points, snapshots, the hooks of media and backing
+ *     crash_image.c    images of a snapshot
+ *     crash_ops.c      calls of the library
+ *     crash_recover.c  recovery of an image, checks, and what the cache does then
+ *     crash_report.c   violations
+ */
+#ifndef PC_SIM_CRASH_INTERNAL_H
+#define PC_SIM_CRASH_INTERNAL_H
+
+#include "api/internal.h"
+#include "backing/mem_backing.h"
+#include "pcache/pcache.h"
+#include "sim/crash_run.h"
+#include "sim/oracle.h"
+#include "sim/sim_media.h"
+
+#define SNAP_NR_MAX 16u
+
+struct crash_snap {
+	char what[48]; /* "before fence 3" */
+	uint32_t step; /* see crash_path.h */
+	uint32_t point;
+	bool between; /* no API call is running */
+	uint8_t *durable;
+	struct pc_sim_store *stores;
+	uint32_t store_nr;
+	uint32_t store_max;
+	struct mem_backing *mb;
+	struct pc_oracle_disk disk;
+};
+
+struct crash_disk_cut { /* which pending writes of the disk persist */
+	const struct mem_backing *mb;
+	const struct pc_crash_some *some; /* these; NULL: by policy */
+	uint32_t block_bytes;
+	uint32_t policy;
+	uint32_t bias;
+	uint64_t seed;
+};
+
+struct crash_world {
+	struct crash_run *run;
+	uint32_t depth;
+	struct pc_sim *sim;
+	struct mem_backing *mb;
+	struct pcache *cache;
+	struct pc_oracle *oracle;
+	struct pc_oracle_disk disk;
+	struct pc_tweaks tweaks;
+	struct pc_rng nonce;
+	struct pc_rng rng; /* choices of crash points and images */
+	struct pc_gen_memory memory;
+	bool exploring;
+	uint32_t point_pct; /* of the crash points that are taken */
+	uint32_t image_nr; /* images of each */
+	bool no_faults;
+	bool faulted; /* a call of the backing failed during this API call */
+	uint32_t event_nr; /* fences, syncs and backing calls of this API call */
+	uint32_t step; /* see crash_path.h */
+	uint32_t point_nr; /* crash points of this step so far */
+	uint32_t decision_nr[128]; /* by kind, of this step */
+	struct crash_snap snaps[SNAP_NR_MAX];
+	uint32_t snap_nr;
+	uint32_t snap_max; /* for one API call */
+	char state[512]; /* which crash image this world began with */
+	char what[160]; /* what it is doing */
+	uint8_t *image; /* crash image that it begins with */
+	uint8_t *backing_image;
+	/* How that image was made. */
+	const struct crash_snap *from;
+	uint8_t *keep; /* flags of the snapshot's pending stores */
+	uint32_t keep_max;
+	bool killed;
+	struct crash_disk_cut disk_cut;
+	uint64_t bit_off; /* damage; 0: none */
+	uint32_t bit;
+};
+
+struct crash_set { /* of hashes */
+	uint64_t *slots;
+	uint32_t slot_nr; /* power of two */
+	uint32_t used_nr;
+};
+
+struct crash_run {
+	const struct pc_crash_settings *settings;
+	struct pc_crash_result *result;
+	struct pc_crash_plan *drawn; /* if the settings have no plan */
+	const struct pc_crash_plan *plan;
+	struct pc_gen_shape shape;
+	struct pcache_config *config;
+	struct pcache_config *config_read_only;
+	struct crash_world worlds[PC_CRASH_DEPTH_MAX + 1];
+	struct crash_set states; /* image, disk and what the oracle accepts */
+	struct crash_set images; /* image and disk */
+	uint8_t *io; /* the whole backing, for reads and writes */
+	uint8_t *seen;
+	const struct pc_crash_path *follow; /* the only way to go; NULL: explore */
+	struct pc_crash_course *courses; /* PC_CRASH_DEPTH_MAX + 1: what the worlds did, to be repeated */
+	bool lossy; /* courses had no room for all of it */
+	bool stop; /* enough states, or a violation */
+	bool formatting; /* world 0 is in format */
+	bool old_is_broken; /* format finds an old cache that has lost its backing */
+	struct pc_oracle *old_oracle; /* of the cache that was there before format; NULL: none */
+	uint32_t op_idx;
+};
+
+/* --- crash_report.c --- */
+
+extern struct crash_run *crash_current_run; /* for pc_crash_print_where */
+
+void *crash_must(void *memory); /* aborts without memory */
+/* False: it was there already. */
+bool crash_set_add(struct crash_set *set, uint64_t hash);
+/* Notes a violation, with the path of power cuts that led to it. Only the first counts. */
+void crash_fail(struct crash_world *w, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* --- crash_point.c --- */
+
+void crash_begin_step(struct crash_world *w, uint32_t step);
+/* Whether something happens that need not: by chance, or because the path says so. */
+bool crash_decide(struct crash_world *w, enum pc_crash_event_kind kind, uint32_t pct);
+/* Here the power may be cut. between: no API call is running. */
+void crash_point(struct crash_world *w, const char *when, bool between);
+void crash_at_fence(struct pc_sim *sim, enum pc_sim_event event, void *user);
+int crash_at_backing(void *user, enum mem_backing_op op, uint64_t off, uint64_t len, const void *buf);
+
+/* --- crash_image.c --- */
+
+/* Whether a pending write of the disk persists. */
+bool crash_keep_disk_write(void *user, uint32_t idx);
+/* Before an API call. */
+void crash_call_begin(struct crash_world *w);
+/* The API call has returned, the oracle is as it was before: explores what was snapped. */
+void crash_call_end(struct crash_world *w);
+/* A crash point between two API calls. */
+void crash_between(struct crash_world *w);
+
+/* --- crash_ops.c: each is an API call with all that belongs to it, and notes what is wrong --- */
+
+const char *crash_error_text(int rc);
+void crash_check_runtime(struct crash_world *w);
+/* The library's return code; the cache is in w->cache. */
+int crash_try_open(struct crash_world *w, const struct pcache_config *config);
+/* Opens the media that the world holds. */
+bool crash_open(struct crash_world *w);
+bool crash_read_all(struct crash_world *w, uint8_t *to);
+bool crash_check_all_live(struct crash_world *w);
+void crash_do_flush(struct crash_world *w);
+void crash_do_drain(struct crash_world *w);
+void crash_do_reopen(struct crash_world *w);
+void crash_do_op(struct crash_world *w, const struct pc_gen_op *op);
+
+/* --- crash_recover.c --- */
+
+/* child->image and child->backing_image are set; the world above says what is accepted. */
+void crash_recover_state(struct crash_world *child, uint64_t key, const struct crash_snap *killed);
+
+#endif
