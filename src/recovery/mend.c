@@ -4,7 +4,7 @@
  *
  *   1  copies of records that are bad or old are rewritten from the good one, before any new record; then the tail record says: not closed;
  *   2  positions that hold nothing valid become void ksets, slots beyond the end that could pass for half a kset of this segment are zeroed;
- *   3  everything accepted above the mark is flushed, for the process may have died with it in the CPU caches; then one commit;
+ *   3  everything accepted above the mark is flushed, for the process may have died with it in the CPU caches (page granularity: stored again, for its sync may have failed); then one commit;
  *   4  the backing is flushed, for write-back may have died between a write and its flush;
  *   5  the tail record says: durable up to the end, not cleanly closed;
  *   6  the log gets its reserve, and a mark that ends the epoch.
@@ -24,6 +24,54 @@ static void store_void(struct pcache *cache, uint64_t pos, uint32_t slot_nr)
 
 	pc_kset_encode_void(slot, pos, pc_log_seg(&cache->log, pos)->nonce, slot_nr);
 	pc_log_store(&cache->log, pos, slot, 1);
+}
+
+/*
+ * Page granularity: after a sync that failed, in this process's life or an earlier one's, the kernel takes pages for written that are not. What an open shows must be stored
+ * again, or its own sync would succeed without having written it. What cannot be read is not shown either: the other copy, or the poison, counts.
+ */
+static void store_again(struct pcache *cache, uint64_t media_off, uint64_t len)
+{
+	_Alignas(64) uint8_t bytes[PC_CHUNK_BYTES];
+
+	for (uint64_t part = 0; len > 0; media_off += part, len -= part) {
+		part = PC_MIN(len, (uint64_t)PC_CHUNK_BYTES);
+		if (pc_media_read(cache->media, media_off, bytes, part) == 0) {
+			pc_media_copy(cache->media, media_off, bytes, part);
+			continue;
+		}
+		part = PC_MIN(len, (uint64_t)PC_SLOT_BYTES);
+		if (pc_media_read(cache->media, media_off, bytes, part) == 0)
+			pc_media_copy(cache->media, media_off, bytes, part);
+	}
+}
+
+/* The next commit makes the range durable, whoever stored it, and whatever became of him. */
+PC_MEDIA_INLINE void cover(struct pcache *cache, uint64_t media_off, uint64_t len)
+{
+	if (cache->media->granularity == PC_GRAN_PAGE)
+		store_again(cache, media_off, len);
+	else
+		pc_media_flush(cache->media, media_off, len);
+}
+
+/* Both copies of all records, as they are. A killed process may have left the newest in the CPU caches, also in the middle of its close. */
+static void cover_records(struct pcache *cache)
+{
+	const struct pc_super *super = &cache->layout.super;
+	struct pc_media *media = cache->media;
+
+	if (media->granularity != PC_GRAN_PAGE) {
+		pc_media_flush(media, 0, super->zone_bytes);
+		pc_media_flush(media, super->zone_b_off, super->zone_bytes);
+		return;
+	}
+	for (unsigned int replica = 0; replica < 2; replica++) {
+		store_again(cache, pc_geo_super_off(super, replica), sizeof(struct pcm_super));
+		store_again(cache, pc_geo_tail_off(super, replica), sizeof(struct pcm_tail));
+		store_again(cache, pc_geo_segrec_off(super, replica, 0),
+			    (uint64_t)super->segment_nr * sizeof(struct pcm_segrec));
+	}
 }
 
 /* Slots behind the end whose header is partly of this segment's life: a later kset could complete them. */
@@ -47,7 +95,7 @@ static int zero_torn_slots(struct pcache *cache, struct pc_log_reader *reader, u
 	return 0;
 }
 
-static void flush_keys(struct pcache *cache, const void *buf, const struct pc_kset *kset)
+static void cover_keys(struct pcache *cache, const void *buf, const struct pc_kset *kset)
 {
 	struct pc_key_cursor cursor;
 	struct pc_key key;
@@ -57,15 +105,15 @@ static void flush_keys(struct pcache *cache, const void *buf, const struct pc_ks
 	while (pc_key_next(&cursor, &key, &crcs)) {
 		if ((key.flags & PC_KEY_TYPE_MASK) != PC_KEY_DATA)
 			continue;
-		pc_media_flush(cache->media,
-			       pc_geo_segment_off(&cache->layout.super, key.seg_id) +
-				       ((uint64_t)key.seg_blk << cache->block_shift),
-			       (uint64_t)key.len_blk << cache->block_shift);
+		cover(cache,
+		      pc_geo_segment_off(&cache->layout.super, key.seg_id) +
+			      ((uint64_t)key.seg_blk << cache->block_shift),
+		      (uint64_t)key.len_blk << cache->block_shift);
 	}
 }
 
-/* Slots and data of everything accepted at or above the mark; at page granularity the sync does it. */
-static void flush_accepted(struct pcache *cache, struct pc_log_reader *reader, const struct pc_replay *replay)
+/* Slots and data of everything accepted at or above the mark. */
+static void cover_accepted(struct pcache *cache, struct pc_log_reader *reader, const struct pc_replay *replay)
 {
 	uint64_t pos = replay->mark_pos, cap_end = atomic_load(&cache->log.cap_end);
 
@@ -78,10 +126,10 @@ static void flush_accepted(struct pcache *cache, struct pc_log_reader *reader, c
 			pos++;
 			continue;
 		}
-		pc_media_flush(cache->media, pc_log_media_off(&cache->log, pos),
-			       (kset.type == PC_KSET_VOID ? 1 : (uint64_t)kset.slot_nr) * PC_SLOT_BYTES);
+		cover(cache, pc_log_media_off(&cache->log, pos),
+		      (kset.type == PC_KSET_VOID ? 1 : (uint64_t)kset.slot_nr) * PC_SLOT_BYTES);
 		if (kset.type == PC_KSET_KEYS)
-			flush_keys(cache, buf, &kset);
+			cover_keys(cache, buf, &kset);
 		pos += kset.slot_nr;
 	}
 }
@@ -93,7 +141,7 @@ static int mend_log(struct pcache *cache, const struct pc_replay *replay, uint64
 
 	if (rc)
 		return rc;
-	flush_accepted(cache, &reader, replay);
+	cover_accepted(cache, &reader, replay);
 	for (size_t i = 0; i < replay->voids.nr && !PC_PLANTED(PC_PLANT_NO_VOIDS_AT_OPEN); i++)
 		store_void(cache, replay->voids.runs[i].pos, replay->voids.runs[i].slot_nr);
 	if (head != replay->end_pos)
@@ -162,9 +210,7 @@ int pc_recovery_mend(struct pcache *cache, const struct pc_replay *replay)
 	int rc = 0;
 
 	cache->replica_repair_nr = cache->layout.repair_nr;
-	/* A killed process may have left the newest copies in the CPU caches, also in the middle of its close. */
-	pc_media_flush(cache->media, 0, cache->layout.super.zone_bytes);
-	pc_media_flush(cache->media, cache->layout.super.zone_b_off, cache->layout.super.zone_bytes);
+	cover_records(cache);
 	/* Order: what loading accepted before anything overwrites a copy of it. */
 	rc = pc_media_commit(cache->media);
 	if (!rc && cache->layout.repair_nr) {
