@@ -203,7 +203,7 @@ static int pcache_config_complete(void)
 	"block=512|4096       Its block: the unit of every request.\n" \
 	"data-crc=on|off      Whether it keeps a CRC32C of all data.\n" \
 	"ordering=strict|batch, commit=auto|write|flush, gc-percent=N, writeback-delay-ms=N,\n" \
-	"stats=on|off (on), and every other option of <pcache/config.h> with - for _.\n" \
+	"stats=on|off (on), media-guard=on|off (off), and every other option of <pcache/config.h> with - for _.\n" \
 	"backing-rate=SIZE    Limits the backing to so many bytes per second.\n" \
 	"no-drain=true        On exit leave dirty data in the cache."
 

@@ -47,7 +47,9 @@ struct pcache_config;
 	X(PCACHE_OPT_READ_ONLY, "read_only", BOOL, 0, 0, 1, "", \
 	  "open without storing anything to the cache or the backing; only after a clean close") \
 	X(PCACHE_OPT_STATS_PAGE, "stats_page", BOOL, 0, 0, 1, "", \
-	  "publish live statistics in the file PATH.stats next to the cache, for `pcache info`")
+	  "publish live statistics in the file PATH.stats next to the cache, for `pcache info`") \
+	X(PCACHE_OPT_MEDIA_GUARD, "media_guard", BOOL, 0, 0, 1, "", \
+	  "open: a SIGBUS of the media where cached data is loaded becomes an error; installs a signal handler")
 
 /** Option ids, from #PCACHE_OPTION_TABLE. */
 enum pcache_option {
@@ -56,6 +58,27 @@ enum pcache_option {
 #undef PCACHE_OPTION_ENUM
 	PCACHE_OPT_NR /**< number of options */
 };
+
+/**
+ * @page media_guard The option media_guard
+ *
+ * A load from damaged persistent memory, or from a part of the cache file that was cut off, is a SIGBUS, and by default ends the process. What was acknowledged
+ * survives that: open the cache again. With `media_guard=on` pcache_open() makes such a load an error of the call: clean data is read from the backing instead,
+ * dirty data is #PCACHE_E_POISONED. Off by default, because it installs a signal handler:
+ *
+ * - one handler of SIGBUS for the process, with SA_SIGINFO and SA_ONSTACK, when the first such cache is opened; when the last one is closed, the disposition from before
+ *   comes back, unless somebody has installed another one meanwhile;
+ * - it takes only loads of cached data by this library. Any other SIGBUS goes to the disposition that was there before: another handler is called as the kernel would
+ *   call it, the default action ends the process;
+ * - who installs a handler of SIGBUS later must call the one that was there for what is not his own, and must not put that one back while a guarded cache is open;
+ * - SIGBUS must not be blocked in a thread that calls the library: the kernel ends a process whose thread faults with the signal blocked. The worker threads of the library unblock it
+ *   for themselves. No other signal and no signal mask of the caller is changed;
+ * - the library must not be unloaded (dlclose) while its handler is installed.
+ *
+ * The guard covers loads. A store to media that is gone or cannot be mapped is still a SIGBUS, as is everything else that touches the mapping. Caches opened without the
+ * option are not covered, also if another one in the process is. Metadata and the log are read by system calls in either case, so damage there is an error and
+ * never a signal. The cost for each call is not measurable.
+ */
 
 /** Values of option `ordering`. */
 #define PCACHE_ORDERING_STRICT 0u

@@ -239,6 +239,8 @@ PCACHE_API int pcache_open(const char *path, const struct pcache_config *config,
 		rc = check_identity(&super, config, backing);
 	if (!rc)
 		rc = pc_media_map(media);
+	if (!rc && config_value(config, PCACHE_OPT_MEDIA_GUARD, 0))
+		rc = pc_media_guard(media);
 	if (!rc)
 		rc = open_mapped(media, &super, super_bad, config, NULL, backing,
 				 config_value(config, PCACHE_OPT_STATS_PAGE, 0) ? path : NULL, out_cache);

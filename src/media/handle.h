@@ -6,6 +6,7 @@
 #include <libpmem2.h>
 #include <sys/types.h>
 
+#include "media/guard.h"
 #include "media/media.h"
 
 /* All fields are set before the handle is shared between threads and constant afterwards. */
@@ -22,6 +23,7 @@ struct pc_media_file {
 	/* From here on only once mapped. */
 	struct pmem2_source *source;
 	struct pmem2_map *map;
+	struct pc_guard_range *guard_range; /* NULL: loads are not guarded */
 	uint8_t *writable; /* NULL if read-only */
 	pmem2_memcpy_fn memcpy_fn;
 	pmem2_flush_fn flush_fn;

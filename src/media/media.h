@@ -3,7 +3,7 @@
  * Media: the only folder that stores to the mapped cache file, and the only user of libpmem2.
  *
  * Everyone else reads data by pc_media_load, which copies it out of the mapping, and metadata by pc_media_read, a system call, for which poison and truncation are
- * errors. A load from there is a SIGBUS, and an error only where the media is guarded. A store becomes durable in two steps, both in the SAME thread:
+ * errors. A load from there is a SIGBUS, and an error only where the media is guarded (guard.c). A store becomes durable in two steps, both in the SAME thread:
  *
  *     byte, cache line   copy (non-temporal), then fence          flush (clwb) of lines stored by others, then fence
  *     page               copy (plain), fence does nothing, then sync (any thread; covers all threads)
@@ -11,7 +11,7 @@
  * Until then any 8-byte word of it may or may not survive a crash. pc_media_commit is fence or sync, whichever the
  * granularity needs; the hot path calls pc_media_fence itself where it knows that the granularity is not page.
  *
- * A handle goes through: open (file descriptor, lock; pc_media_read works), allocate (format only), map (base and stores work), close.
+ * A handle goes through: open (file descriptor, lock; pc_media_read works), allocate (format only), map (base, loads and stores work), guard (if wanted), close.
  * A simulator (tests/sim) implements the same ops table.
  */
 #ifndef PC_MEDIA_MEDIA_H
@@ -79,6 +79,14 @@ int pc_media_allocate(struct pc_media *media, uint64_t bytes);
 
 /* Maps. 0, PCACHE_E_HOLES (a regular file with unallocated blocks), PCACHE_E_TRUNCATED (shorter than at open), -EINVAL (mapped already, or empty), -errno. Logs a forced granularity. Sets base, granularity, ... The mapping is MADV_DONTFORK. */
 int pc_media_map(struct pc_media *media);
+
+/*
+ * From now on pc_media_load gives -EIO where it would be a SIGBUS: installs a handler of that signal for as long as any guarded media is mapped. Mapped file or device only, before
+ * threads share it. 0, -EINVAL (not mapped), -ENOMEM, -errno.
+ */
+int pc_media_guard(struct pc_media *media);
+/* At the start of a thread of our own that loads: a blocked SIGBUS could not be handled, and threads inherit what is blocked. Nothing on media without a guard. */
+void pc_media_guard_thread(const struct pc_media *media);
 
 /* Unmaps, unlocks, frees. NULL does nothing. */
 void pc_media_close(struct pc_media *media);

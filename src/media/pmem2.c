@@ -23,6 +23,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -204,6 +205,37 @@ static int file_sync(struct pc_media *media)
 	return 0;
 }
 
+static int file_load(struct pc_media *media, uint64_t media_off, void *dst, size_t len)
+{
+	assert(media_off <= media->len_bytes && len <= media->len_bytes - media_off);
+	return pc_guard_load(dst, media->base + media_off, len);
+}
+
+int pc_media_guard(struct pc_media *media)
+{
+	struct pc_media_file *file = pc_media_file_of(media);
+	int rc;
+
+	if (file->map == NULL)
+		return -EINVAL;
+	if (media->guarded)
+		return 0;
+	rc = pc_guard_add(media->base, media->len_bytes, &file->guard_range);
+	media->guarded = rc == 0;
+	return rc;
+}
+
+void pc_media_guard_thread(const struct pc_media *media)
+{
+	sigset_t sigbus;
+
+	if (!media->guarded)
+		return;
+	(void)sigemptyset(&sigbus);
+	(void)sigaddset(&sigbus, SIGBUS);
+	(void)pthread_sigmask(SIG_UNBLOCK, &sigbus, NULL);
+}
+
 /*
  * A child of fork closes its copy of the descriptor only: the lock is shared with the parent, and the addresses of the mapping may
  * hold something else here.
@@ -213,6 +245,8 @@ static void file_close(struct pc_media *media)
 	struct pc_media_file *file = pc_media_file_of(media);
 	bool is_owner = file->owner_pid == getpid();
 
+	if (is_owner)
+		pc_guard_remove(file->guard_range);
 	if (is_owner && file->map != NULL)
 		(void)pmem2_map_delete(&file->map);
 	if (is_owner && file->dax_view != NULL)
@@ -234,6 +268,7 @@ const struct pc_media_ops pc_media_file_ops = {
 	.fence = file_fence,
 	.sync = file_sync,
 	.read = pc_media_file_read,
+	.load = file_load,
 	.close = file_close,
 };
 

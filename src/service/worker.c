@@ -165,6 +165,7 @@ static void *writeback_main(void *arg)
 	struct pacing pacing = { .pause_ns = RETRY_MIN_NS };
 	int did = 1;
 
+	pc_media_guard_thread(cache->media);
 	while (did >= 0 && !is_stopping(cache)) {
 		bool urgent = take_urgent(cache) || somebody_waits(cache);
 

@@ -184,6 +184,8 @@ int tool_cmd_drain(int argc, char **argv)
 	err = pcache_config_new(&config);
 	if (err < 0)
 		return tool_fail("drain", err);
+	/* Damaged media must not keep what is sound from getting out. */
+	(void)pcache_config_set(config, PCACHE_OPT_MEDIA_GUARD, 1);
 	result = parse_and_drain(argc, argv, config);
 	pcache_config_free(config);
 	return result;
