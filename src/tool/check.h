@@ -13,6 +13,7 @@
 
 #include "format/format.h"
 #include "media/media.h"
+#include "tool/check_rules.h"
 
 /* How bad it is. */
 enum check_severity {
@@ -39,7 +40,7 @@ enum check_zone {
 struct check_finding {
 	enum check_severity severity;
 	enum check_zone zone;
-	const char *rule; /* number of the rule that is broken, docs/TOOL.md */
+	enum check_rule rule; /* that is broken; check_rule_number() is its name in docs/TOOL.md */
 	uint64_t media_off; /* CHECK_NOWHERE: of no single place */
 	const char *text; /* one line; valid during the call, as all strings here */
 	const char *next; /* what to do about it */

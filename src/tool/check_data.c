@@ -20,7 +20,7 @@ static bool take_budget(struct check *check, uint64_t off, uint64_t bytes)
 		return true;
 	}
 	if (!check->verify_over)
-		check_problem(check, CHECK_DAMAGE, off,
+		check_problem(check, CHECK_M6, CHECK_DAMAGE, off,
 			      "keys claim several times the data that the cache can hold: the rest is not verified");
 	check->verify_over = true;
 	return false;

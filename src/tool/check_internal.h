@@ -7,7 +7,10 @@
  *   check.h          the seam: what the command and the tests call
  *   check_run.c      order of the steps, summary
  *   check_report.c   findings: counted, reported up to a limit
- *   check_records.c  superblocks, tail, segment records, chain of LOG segments
+ *   check_rules.c    the rules by number
+ *   check_explain.c, check_explain_kset.c   which rule a record or a kset breaks
+ *   check_records.c  superblocks, tail, segment records
+ *   check_chain.c    chain of LOG segments
  *   check_log.c      ksets in position order: the mark, holes, unfinished writes, keys
  *   check_map.c      which key is seen at which block; what live data says of its segments
  *   check_data.c     data against its CRCs
@@ -26,6 +29,7 @@ struct check_log_segment {
 
 #define CHECK_KEY_STALE 1u /* the segment has another generation: the key only masks */
 #define CHECK_KEY_VERIFIED 2u /* data was compared with its CRC already */
+#define CHECK_KEY_IMPOSSIBLE 4u /* stale, and that was reported */
 
 /* A key of the log. */
 struct check_key {
@@ -60,6 +64,7 @@ struct check {
 	struct pc_super super;
 	struct pc_kset_rules rules;
 	struct pc_tail tail; /* newest valid copy */
+	uint64_t tail_off;
 	bool tail_valid;
 	bool clean_close;
 	struct pc_segrec *segrecs; /* newest valid copy of each; type CHECK_SEG_LOST if there is none */
@@ -67,6 +72,7 @@ struct check {
 	uint32_t log_segment_nr;
 
 	/* check_log.c */
+	uint8_t *inside; /* a bit for each slot of log_segments: lies inside of a kset that begins before */
 	uint64_t mark_pos; /* everything below is durable: the highest of the tail's, the dirty tail and all marks */
 	uint64_t end_pos; /* after the last valid kset */
 	struct check_key *keys;
@@ -88,17 +94,28 @@ struct check {
 #define CHECK_SEG_LOST 0xffu
 
 /* ---- check_report.c ---------------------------------------------------------------------------------------------- */
-void check_problem(struct check *check, enum check_severity severity, uint64_t media_off, const char *fmt, ...)
-	__attribute__((format(printf, 4, 5)));
+void check_problem(struct check *check, enum check_rule rule, enum check_severity severity, uint64_t media_off,
+		   const char *fmt, ...) __attribute__((format(printf, 5, 6)));
 /* Severity of what only a crash can explain. */
 enum check_severity check_if_crashed(const struct check *check);
 void check_progress(const struct check *check, uint64_t done, uint64_t total);
+
+/* ---- check_explain.c, check_explain_kset.c: CHECK_OK or the rule that is broken ------------------------------------- */
+bool check_is_zero(const void *bytes, size_t len);
+enum check_rule check_explain_super(const struct pcm_super *media);
+enum check_rule check_explain_tail(const struct pcm_tail *media);
+enum check_rule check_explain_segrec(const struct pcm_segrec *media, uint32_t seg_id);
+/* What stands at pos, in a segment of this nonce, with avail_slots from at on. *out_kset is filled in once the CRC is right. */
+enum check_rule check_explain_kset(const uint8_t *at, uint32_t avail_slots, uint64_t pos, uint64_t nonce,
+				   const struct pc_kset_rules *rules, struct pc_kset *out_kset);
 
 /* ---- check_records.c ---------------------------------------------------------------------------------------------- */
 /* 0: go on. 1: damage that leaves nothing to go on with. Else PCACHE_E_NOT_A_CACHE, PCACHE_E_VERSION or -errno: nothing to check. */
 int check_supers(struct check *check);
 void check_tails(struct check *check);
 int check_segrecs(struct check *check); /* 0 or -ENOMEM */
+
+/* ---- check_chain.c ------------------------------------------------------------------------------------------------- */
 /* Collects the LOG segments from the tail on and looks at their ordinals. 0 or -ENOMEM. */
 int check_chain(struct check *check);
 
@@ -106,6 +123,8 @@ int check_chain(struct check *check);
 int check_log(struct check *check); /* 0 or -ENOMEM */
 /* Media offset of a position; CHECK_NOWHERE if its segment is not in the log. */
 uint64_t check_pos_off(const struct check *check, uint64_t pos);
+/* Whether a kset begins before this position and ends behind it. */
+bool check_pos_is_inside(const struct check *check, uint64_t pos);
 
 /* ---- check_map.c -------------------------------------------------------------------------------------------------- */
 int check_map(struct check *check); /* 0 or -ENOMEM */

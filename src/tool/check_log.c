@@ -4,13 +4,13 @@
  *
  * The first walk finds the mark (below it everything was durable) and the end (after the last valid kset). Only with
  * both in hand can the second walk judge: a slot without a valid kset below the mark is damage, above it an unfinished
- * write, behind the end nothing at all. A kset at or above the mark counts only if the data of all its keys has the
- * right CRC; data of a relogged key was durable before, so a wrong CRC there is damage and never voids the kset. Keys
- * of the ksets that count are collected in position order.
+ * write, behind the end nothing at all. But a CRC that is right over values that cannot be is damage anywhere: no crash does that.
+ * A kset at or above the mark counts only if the data of all its keys has the right CRC; data of a relogged key was durable before, so a wrong CRC
+ * there is damage and never voids the kset. Keys of the ksets that count are collected in position order.
  *
  * A kset that decodes is skipped as a whole, an invalid slot by one. Each decode that fails may read up to the rest of
  * the segment for its CRC; after the worth of 64 segments read in vain the rest of a segment is given up, so crafted
- * bytes cost bounded time. Memory: one segment, and less than three times the log for keys and CRCs.
+ * bytes cost bounded time. Memory: one segment, a bit per slot, and less than three times the log for keys and CRCs.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -30,26 +30,35 @@ struct walk {
 	/* The current run of slots without a kset. */
 	uint64_t gap_pos;
 	uint64_t gap_nr;
-	enum pc_valid gap_valid; /* the worst of them */
+	enum check_rule gap_rule; /* what the first of them that is more than a stranger breaks */
 };
 
-uint64_t check_pos_off(const struct check *check, uint64_t pos)
+static const struct check_log_segment *check_log_segment(const struct check *check, uint64_t ordinal)
 {
-	uint64_t slot_nr = pc_geo_slots_per_segment(&check->super);
 	uint32_t low = 0, high = check->log_segment_nr;
 
 	while (low < high) {
 		uint32_t middle = low + (high - low) / 2;
 		const struct check_log_segment *segment = &check->log_segments[middle];
 
-		if (segment->ordinal == pos / slot_nr)
-			return pc_geo_segment_off(&check->super, segment->seg_id) + pos % slot_nr * PC_SLOT_BYTES;
-		if (segment->ordinal < pos / slot_nr)
+		if (segment->ordinal == ordinal)
+			return segment;
+		if (segment->ordinal < ordinal)
 			low = middle + 1;
 		else
 			high = middle;
 	}
-	return CHECK_NOWHERE;
+	return NULL;
+}
+
+uint64_t check_pos_off(const struct check *check, uint64_t pos)
+{
+	const uint64_t slot_nr = pc_geo_slots_per_segment(&check->super);
+	const struct check_log_segment *segment = check_log_segment(check, pos / slot_nr);
+
+	if (!segment)
+		return CHECK_NOWHERE;
+	return pc_geo_segment_off(&check->super, segment->seg_id) + pos % slot_nr * PC_SLOT_BYTES;
 }
 
 /* Makes room for one more element; false without memory. */
@@ -90,22 +99,29 @@ static bool keep_crcs(struct check *check, const struct pcm_le32 *crcs, uint32_t
 static void judge_generation(struct check *check, const struct pc_key *key, struct check_key *kept)
 {
 	const struct pc_segrec *rec;
+	uint64_t off;
 
 	if ((key->flags & PC_KEY_TYPE_MASK) != PC_KEY_DATA)
 		return;
 	rec = &check->segrecs[key->seg_id];
-	if (key->gen == rec->gen && (rec->type == PC_SEG_FREE || rec->type == PC_SEG_LOG))
-		check_problem(check, CHECK_DAMAGE, check_pos_off(check, kept->pos),
-			      "a key at position %" PRIu64 " points into segment %" PRIu32
-			      ", which holds no data in this generation",
-			      kept->pos, key->seg_id);
-	if (rec->type != CHECK_SEG_LOST && key->gen > rec->gen)
-		check_problem(check, CHECK_DAMAGE, check_pos_off(check, kept->pos),
+	off = check_pos_off(check, kept->pos);
+	if (rec->type == CHECK_SEG_LOST)
+		return;
+	if (key->gen != rec->gen)
+		kept->state |= CHECK_KEY_STALE;
+	if (key->gen > rec->gen)
+		check_problem(check, CHECK_Y16, CHECK_DAMAGE, off,
 			      "a key at position %" PRIu64 " has generation %" PRIu64 " of segment %" PRIu32
 			      ", which is at %" PRIu64,
 			      kept->pos, key->gen, key->seg_id, rec->gen);
-	if (rec->type != CHECK_SEG_LOST && key->gen != rec->gen)
-		kept->state |= CHECK_KEY_STALE;
+	else if (key->gen == rec->gen && rec->type != PC_SEG_DATA)
+		check_problem(check, CHECK_Y17, CHECK_DAMAGE, off,
+			      "a key at position %" PRIu64 " points into segment %" PRIu32
+			      ", which holds no data in this generation",
+			      kept->pos, key->seg_id);
+	else
+		return;
+	kept->state |= CHECK_KEY_IMPOSSIBLE | CHECK_KEY_STALE;
 }
 
 static bool keep_key(struct check *check, uint64_t pos, const struct pc_key *key, const struct pcm_le32 *crcs)
@@ -138,14 +154,17 @@ static bool key_is_finished(struct check *check, struct check_key *key, uint64_t
 
 	if (check->no_data || !check->rules.data_crc || (key->flags & PC_KEY_TYPE_MASK) != PC_KEY_DATA)
 		return true;
-	if (key->flags & PC_KEY_RELOGGED || key->state & CHECK_KEY_STALE)
+	if (key->state & CHECK_KEY_STALE || check->segrecs[key->seg_id].type == CHECK_SEG_LOST)
 		return true;
 	verdict = check_data(check, key, key->seg_blk, key->len_blk, out_off);
+	key->state |= CHECK_KEY_VERIFIED;
 	if (verdict == CHECK_DATA_UNREADABLE)
-		check_problem(check, CHECK_DAMAGE, *out_off, "data of position %" PRIu64 " cannot be read", key->pos);
-	else
-		key->state |= CHECK_KEY_VERIFIED;
-	return verdict == CHECK_DATA_GOOD;
+		check_problem(check, CHECK_F3, CHECK_DAMAGE, *out_off, "data of position %" PRIu64 " cannot be read",
+			      key->pos);
+	else if (verdict == CHECK_DATA_WRONG && key->flags & PC_KEY_RELOGGED)
+		check_problem(check, CHECK_Y18, CHECK_DAMAGE, *out_off,
+			      "data that the key at position %" PRIu64 " repeats has another CRC", key->pos);
+	return verdict == CHECK_DATA_GOOD || key->flags & PC_KEY_RELOGGED;
 }
 
 /* Second walk: collects the keys of a kset, or none of them if its data is not all there. 0 or -ENOMEM. */
@@ -166,7 +185,7 @@ static int replay_keys(struct check *check, const uint8_t *slot, const struct pc
 	for (i = first_key; i < check->key_nr && kset->pos >= check->mark_pos; i++) {
 		if (key_is_finished(check, &check->keys[i], &wrong_off))
 			continue;
-		check_problem(check, check_if_crashed(check), check_pos_off(check, kset->pos),
+		check_problem(check, CHECK_K14, check_if_crashed(check), check_pos_off(check, kset->pos),
 			      "an unfinished write at position %" PRIu64 ": its data at 0x%" PRIx64 " has another CRC",
 			      kset->pos, wrong_off);
 		check->counts.unfinished++;
@@ -177,10 +196,26 @@ static int replay_keys(struct check *check, const uint8_t *slot, const struct pc
 	return 0;
 }
 
-static void count_kset(struct check *check, const struct pc_kset *kset)
+static uint64_t slot_idx(const struct walk *walk, uint64_t pos)
 {
+	const uint64_t slot_nr = pc_geo_slots_per_segment(&walk->check->super);
+
+	return (uint64_t)(walk->segment - walk->check->log_segments) * slot_nr + pos % slot_nr;
+}
+
+/* First walk. */
+static void count_kset(struct walk *walk, const struct pc_kset *kset)
+{
+	struct check *check = walk->check;
+	uint32_t i;
+
 	check->counts.ksets++;
 	check->end_pos = kset->pos + kset->slot_nr;
+	for (i = 1; i < kset->slot_nr; i++) {
+		const uint64_t idx = slot_idx(walk, kset->pos + i);
+
+		check->inside[idx / 8] |= (uint8_t)(1u << idx % 8);
+	}
 	if (kset->type == PC_KSET_VOID)
 		check->counts.voids++;
 	if (kset->type != PC_KSET_MARK)
@@ -189,46 +224,72 @@ static void count_kset(struct check *check, const struct pc_kset *kset)
 	check->mark_pos = PC_MAX(check->mark_pos, kset->mark_low_pos);
 }
 
+/* Second walk. 0 or -ENOMEM. */
+static int replay_kset(struct check *check, const uint8_t *slot, const struct pc_kset *kset)
+{
+	if (kset->type == PC_KSET_KEYS)
+		return replay_keys(check, slot, kset);
+	if (kset->type == PC_KSET_MARK && check_pos_is_inside(check, kset->mark_low_pos))
+		check_problem(check, CHECK_K16, CHECK_DAMAGE, check_pos_off(check, kset->pos),
+			      "the mark at position %" PRIu64 " names position %" PRIu64
+			      ", which lies inside of a kset",
+			      kset->pos, kset->mark_low_pos);
+	return 0;
+}
+
 /* Judges nr slots from pos on that hold no valid kset and lie on one side of the mark. */
 static void judge_gap(struct walk *walk, uint64_t pos, uint64_t nr)
 {
 	struct check *check = walk->check;
-	uint64_t off = check_pos_off(check, pos);
+	const char *why = walk->gap_rule == CHECK_K1 ? "none of this segment's life begins here"
+						     : check_rule_statement(walk->gap_rule);
+	const char *not = walk->gap_rule == CHECK_K1 ? "" : "not true that ";
+	const uint64_t off = check_pos_off(check, pos);
 
-	if (pos < check->mark_pos)
-		check_problem(check, CHECK_DAMAGE, off,
+	if (walk->gap_rule > CHECK_K3)
+		check_problem(check, walk->gap_rule, CHECK_DAMAGE, off,
+			      "the kset at position %" PRIu64 " has a good CRC over what cannot be: %s%s", pos, not,
+			      why);
+	else if (pos < check->mark_pos)
+		check_problem(check, walk->gap_rule, CHECK_DAMAGE, off,
 			      "%" PRIu64 " slots from position %" PRIu64
-			      " hold no valid kset (%s), but everything below %" PRIu64 " was durable",
-			      nr, pos, pc_valid_to_text(walk->gap_valid), check->mark_pos);
+			      " hold no valid kset (%s%s), but everything below %" PRIu64 " was durable",
+			      nr, pos, not, why, check->mark_pos);
 	else
-		check_problem(check, check_if_crashed(check), off,
-			      "%" PRIu64 " slots from position %" PRIu64 " hold no valid kset (%s): unfinished writes",
-			      nr, pos, pc_valid_to_text(walk->gap_valid));
+		check_problem(check, walk->gap_rule, check_if_crashed(check), off,
+			      "%" PRIu64 " slots from position %" PRIu64
+			      " hold no valid kset (%s%s): unfinished writes",
+			      nr, pos, not, why);
 }
 
 static void end_gap(struct walk *walk)
 {
 	uint64_t stop = PC_MAX(walk->check->end_pos, walk->check->mark_pos);
-	uint64_t pos = walk->gap_pos, end = PC_MIN(walk->gap_pos + walk->gap_nr, stop);
+	uint64_t pos = walk->gap_pos, end = walk->gap_pos + walk->gap_nr;
 
-	walk->gap_nr = 0;
-	if (walk->first_walk || pos >= end)
+	if (walk->gap_rule <= CHECK_K3)
+		end = PC_MIN(end, stop);
+	if (walk->gap_nr == 0 || walk->first_walk || pos >= end) {
+		walk->gap_nr = 0;
 		return;
-	if (pos < walk->check->mark_pos && walk->check->mark_pos < end) {
+	}
+	walk->gap_nr = 0;
+	if (walk->gap_rule <= CHECK_K3 && pos < walk->check->mark_pos && walk->check->mark_pos < end) {
 		judge_gap(walk, pos, walk->check->mark_pos - pos);
 		pos = walk->check->mark_pos;
 	}
 	judge_gap(walk, pos, end - pos);
 }
 
-static void add_to_gap(struct walk *walk, uint64_t pos, enum pc_valid valid)
+/* A kset that breaks a rule ends the gap before it and begins one, so that its offset is told. */
+static void add_to_gap(struct walk *walk, uint64_t pos, enum check_rule rule)
 {
+	if (rule != CHECK_K1)
+		end_gap(walk);
 	if (walk->gap_nr++ == 0) {
 		walk->gap_pos = pos;
-		walk->gap_valid = valid;
+		walk->gap_rule = rule;
 	}
-	if (walk->gap_valid == PC_INVALID_IDENTITY)
-		walk->gap_valid = valid;
 }
 
 /* 0 or -ENOMEM. */
@@ -243,26 +304,29 @@ static int walk_slots(struct walk *walk)
 
 	while (slot < slot_nr) {
 		const uint8_t *at = walk->buf + (size_t)slot * PC_SLOT_BYTES;
-		enum pc_valid valid;
+		enum check_rule broken;
 
-		valid = pc_kset_decode(at, slot_nr - slot, base_pos + slot, walk->segment->nonce, &check->rules, &kset);
-		if (valid != PC_VALID) {
-			add_to_gap(walk, base_pos + slot, valid);
+		broken = check_explain_kset(at, slot_nr - slot, base_pos + slot, walk->segment->nonce, &check->rules,
+					    &kset);
+		if (broken) {
+			add_to_gap(walk, base_pos + slot, broken);
 			slot++;
-			if (valid == PC_INVALID_IDENTITY)
+			if (broken == CHECK_K1)
 				continue;
 			vain_left -= PC_MIN(vain_left, (uint64_t)(slot_nr - slot));
 			if (vain_left)
 				continue;
 			if (walk->first_walk)
-				check_problem(check, CHECK_DAMAGE, check_pos_off(check, base_pos + slot),
+				check_problem(check, CHECK_K15, CHECK_DAMAGE, check_pos_off(check, base_pos + slot),
 					      "too many damaged ksets: the rest of this log segment is not checked");
 			break;
 		}
 		end_gap(walk);
+		err = 0;
 		if (walk->first_walk)
-			count_kset(check, &kset);
-		err = walk->first_walk || kset.type != PC_KSET_KEYS ? 0 : replay_keys(check, at, &kset);
+			count_kset(walk, &kset);
+		else
+			err = replay_kset(check, at, &kset);
 		if (err)
 			return err;
 		slot += kset.slot_nr;
@@ -287,7 +351,7 @@ static void read_segment(struct walk *walk)
 			continue;
 		memset(walk->buf + at, 0, PC_PAGE_BYTES);
 		if (walk->first_walk)
-			check_problem(check, CHECK_DAMAGE, off + at, "a page of the log cannot be read: %s",
+			check_problem(check, CHECK_F3, CHECK_DAMAGE, off + at, "a page of the log cannot be read: %s",
 				      pcache_strerror(err));
 	}
 }
@@ -310,34 +374,62 @@ static int walk_log(struct check *check, uint8_t *buf, bool first_walk)
 	return 0;
 }
 
+bool check_pos_is_inside(const struct check *check, uint64_t pos)
+{
+	const uint64_t slot_nr = pc_geo_slots_per_segment(&check->super);
+	const struct check_log_segment *segment = check_log_segment(check, pos / slot_nr);
+	uint64_t idx;
+
+	if (!segment)
+		return false;
+	idx = (uint64_t)(segment - check->log_segments) * slot_nr + pos % slot_nr;
+	return check->inside[idx / 8] >> idx % 8 & 1;
+}
+
+/* The positions of the tail record against what the log holds; after the first walk. Raises the mark by those that can be. */
 static void check_positions(struct check *check)
 {
-	uint64_t off = pc_geo_tail_off(&check->super, 0);
-	uint64_t slot_nr = pc_geo_slots_per_segment(&check->super), last_pos;
+	const uint64_t slot_nr = pc_geo_slots_per_segment(&check->super);
+	const struct pc_tail *tail = &check->tail;
+	uint64_t room_pos;
 
 	if (check->log_segment_nr == 0)
 		return;
-	last_pos = (check->log_segments[check->log_segment_nr - 1].ordinal + 1) * slot_nr;
-	if (check->tail.dirty_tail_pos > check->end_pos)
-		check_problem(check, CHECK_DAMAGE, off, "the dirty tail is %" PRIu64 ", but the log ends at %" PRIu64,
-			      check->tail.dirty_tail_pos, check->end_pos);
-	if (check->mark_pos > last_pos)
-		check_problem(check, CHECK_DAMAGE, off,
+	room_pos = (check->log_segments[check->log_segment_nr - 1].ordinal + 1) * slot_nr;
+	if (tail->mark_pos > room_pos)
+		check_problem(check, CHECK_T11, CHECK_DAMAGE, check->tail_off,
 			      "everything below %" PRIu64 " was durable, but the log has room up to %" PRIu64 " only",
-			      check->mark_pos, last_pos);
+			      tail->mark_pos, room_pos);
+	else
+		check->mark_pos = PC_MAX(check->mark_pos, tail->mark_pos);
+	/* What is on the backing was durable before. */
+	if (tail->dirty_tail_pos > PC_MAX(check->end_pos, check->mark_pos))
+		check_problem(check, CHECK_T10, CHECK_DAMAGE, check->tail_off,
+			      "the dirty tail is %" PRIu64 ", but the log ends at %" PRIu64, tail->dirty_tail_pos,
+			      check->end_pos);
+	else
+		check->mark_pos = PC_MAX(check->mark_pos, tail->dirty_tail_pos);
+	if (check->clean_close && tail->mark_pos < check->end_pos)
+		check_problem(check, CHECK_T12, CHECK_DAMAGE, check->tail_off,
+			      "closed with everything below %" PRIu64 " durable, but the log ends at %" PRIu64,
+			      tail->mark_pos, check->end_pos);
+	if (check_pos_is_inside(check, tail->dirty_tail_pos) || check_pos_is_inside(check, tail->mark_pos))
+		check_problem(check, CHECK_T13, CHECK_DAMAGE, check->tail_off,
+			      "the dirty tail %" PRIu64 " or the mark %" PRIu64 " lies inside of a kset",
+			      tail->dirty_tail_pos, tail->mark_pos);
 }
 
 int check_log(struct check *check)
 {
+	const uint64_t slot_nr = (uint64_t)check->log_segment_nr * pc_geo_slots_per_segment(&check->super);
 	uint8_t *buf = aligned_alloc(PC_PAGE_BYTES, check->super.segment_bytes);
-	int err;
+	int err = -ENOMEM;
 
-	if (!buf)
-		return -ENOMEM;
-	check->mark_pos = PC_MAX(check->tail.mark_pos,
-				 check->tail.dirty_tail_pos); /* what is on the backing was durable before */
-	check->end_pos = check->tail.log_tail_pos;
-	err = walk_log(check, buf, true);
+	check->inside = calloc(slot_nr / 8 + 1, 1);
+	if (buf && check->inside) {
+		check->end_pos = check->tail.log_tail_pos;
+		err = walk_log(check, buf, true);
+	}
 	if (err == 0) {
 		check_positions(check);
 		err = walk_log(check, buf, false);

@@ -9,7 +9,7 @@
  *     everything dirty in it is on the backing
  *   - says zeroes: is gone if it is clean, because the backing reads as zeroes by then
  *   - has data: becomes a piece.
- * Pieces are then sorted by their place on media. Each must lie in a DATA segment, no two may share a block, and their
+ * Pieces are then sorted by their place on media. The record of their segment must be good, no two may share a block, and their
  * data must have its CRC. Memory: a heap entry per key and at most two pieces per key.
  */
 #include <errno.h>
@@ -131,6 +131,10 @@ static bool see(struct check *check, size_t key_idx, uint64_t from_blk, uint64_t
 		return true;
 	case PC_KEY_POISON:
 		tell_extent(check, key, from_blk, to_blk);
+		check_problem(check, CHECK_M5, CHECK_NOTE, check_pos_off(check, key->pos),
+			      "%" PRIu64 " bytes at 0x%" PRIx64
+			      " of the backing are poisoned: their data was lost earlier, overwriting cures them",
+			      bytes, from_blk * check->rules.block_bytes);
 		check->counts.poisoned_bytes += bytes;
 		return true;
 	default:
@@ -140,8 +144,8 @@ static bool see(struct check *check, size_t key_idx, uint64_t from_blk, uint64_t
 		tell_extent(check, key, from_blk, to_blk);
 		return add_piece(check, key_idx, from_blk, to_blk);
 	}
-	if (dirty)
-		check_problem(check, CHECK_DAMAGE, check_pos_off(check, key->pos),
+	if (dirty && !(key->state & CHECK_KEY_IMPOSSIBLE))
+		check_problem(check, CHECK_M1, CHECK_DAMAGE, check_pos_off(check, key->pos),
 			      "dirty data of %" PRIu64 " bytes at 0x%" PRIx64
 			      " of the backing is lost: segment %" PRIu32 " was used again",
 			      bytes, from_blk * check->rules.block_bytes, key->seg_id);
@@ -200,13 +204,6 @@ static int compare_pieces(const void *left, const void *right)
 	return a->vol_blk < b->vol_blk ? -1 : a->vol_blk > b->vol_blk;
 }
 
-static const char *type_text(uint32_t type)
-{
-	return type == PC_SEG_FREE  ? "a free segment"
-	       : type == PC_SEG_LOG ? "a segment of the log"
-				    : "a segment whose record is lost";
-}
-
 static void verify_piece(struct check *check, const struct check_piece *piece)
 {
 	const struct check_key *key = &check->keys[piece->key_idx];
@@ -217,7 +214,7 @@ static void verify_piece(struct check *check, const struct check_piece *piece)
 		return;
 	verdict = check_data(check, key, piece->seg_blk, piece->len_blk, &off);
 	if (verdict != CHECK_DATA_GOOD)
-		check_problem(check, CHECK_DAMAGE, off,
+		check_problem(check, verdict == CHECK_DATA_WRONG ? CHECK_M4 : CHECK_F3, CHECK_DAMAGE, off,
 			      "%s data of 0x%" PRIx64 " of the backing (key at position %" PRIu64 ") %s",
 			      check_key_is_dirty(check, key) ? "dirty" : "clean",
 			      piece->vol_blk * check->rules.block_bytes, key->pos,
@@ -226,7 +223,6 @@ static void verify_piece(struct check *check, const struct check_piece *piece)
 
 static void check_piece(struct check *check, const struct check_piece *piece, const struct check_piece *previous)
 {
-	uint32_t type = check->segrecs[piece->seg_id].type;
 	uint64_t bytes = (uint64_t)piece->len_blk * check->rules.block_bytes;
 	uint64_t off =
 		pc_geo_segment_off(&check->super, piece->seg_id) + (uint64_t)piece->seg_blk * check->rules.block_bytes;
@@ -236,11 +232,13 @@ static void check_piece(struct check *check, const struct check_piece *piece, co
 		check->counts.dirty_bytes += bytes;
 	else
 		check->counts.clean_bytes += bytes;
-	if (type != PC_SEG_DATA)
-		check_problem(check, CHECK_DAMAGE, off, "data of 0x%" PRIx64 " of the backing lies in %s (%" PRIu32 ")",
-			      piece->vol_blk * check->rules.block_bytes, type_text(type), piece->seg_id);
+	if (check->segrecs[piece->seg_id].type == CHECK_SEG_LOST)
+		check_problem(check, CHECK_M2, CHECK_DAMAGE, off,
+			      "data of 0x%" PRIx64 " of the backing lies in segment %" PRIu32 ", whose record is lost",
+			      piece->vol_blk * check->rules.block_bytes, piece->seg_id);
 	if (previous && previous->seg_id == piece->seg_id && previous->seg_blk + previous->len_blk > piece->seg_blk)
-		check_problem(check, CHECK_DAMAGE, off, "0x%" PRIx64 " and 0x%" PRIx64 " of the backing share data",
+		check_problem(check, CHECK_M3, CHECK_DAMAGE, off,
+			      "0x%" PRIx64 " and 0x%" PRIx64 " of the backing share data",
 			      previous->vol_blk * check->rules.block_bytes, piece->vol_blk * check->rules.block_bytes);
 	verify_piece(check, piece);
 }
@@ -267,10 +265,5 @@ int check_map(struct check *check)
 		check_piece(check, &check->pieces[i], i ? &check->pieces[i - 1] : NULL);
 		check_progress(check, check->piece_nr + i, (uint64_t)check->piece_nr * 2);
 	}
-	if (check->counts.poisoned_bytes)
-		check_problem(check, CHECK_NOTE, CHECK_NOWHERE,
-			      "%" PRIu64
-			      " bytes of the backing are poisoned: their data was lost earlier, overwriting cures them",
-			      check->counts.poisoned_bytes);
 	return 0;
 }

@@ -31,9 +31,19 @@ static enum check_zone zone_of(const struct check *check, uint64_t media_off)
 		       : CHECK_ZONE_DATA;
 }
 
-void check_problem(struct check *check, enum check_severity severity, uint64_t media_off, const char *fmt, ...)
+static const char *next_of(enum check_rule rule, enum check_severity severity)
 {
-	struct check_finding finding = { .severity = severity, .rule = "", .media_off = media_off, .next = "" };
+	if (severity == CHECK_REPAIR)
+		return "the next open mends it";
+	if (severity == CHECK_NOTE && rule >= CHECK_K1 && rule <= CHECK_K16)
+		return "the next open deals with it";
+	return check_rule_next(rule);
+}
+
+void check_problem(struct check *check, enum check_rule rule, enum check_severity severity, uint64_t media_off,
+		   const char *fmt, ...)
+{
+	struct check_finding finding = { .severity = severity, .rule = rule, .media_off = media_off };
 	char text[512];
 	va_list args;
 
@@ -46,6 +56,7 @@ void check_problem(struct check *check, enum check_severity severity, uint64_t m
 	va_end(args);
 	finding.zone = zone_of(check, media_off);
 	finding.text = text;
+	finding.next = next_of(rule, severity);
 	check->settings->finding(check->settings->user, &finding);
 }
 

@@ -14,9 +14,8 @@
 static void check_holes(struct check *check)
 {
 	if (!check->media->base && pc_media_map(check->media) == PCACHE_E_HOLES)
-		check_problem(check, CHECK_DAMAGE, CHECK_NOWHERE,
-			      "the file has holes, so that no open takes it; fill them with `fallocate -l %" PRIu64 "`",
-			      check->super.media_bytes);
+		check_problem(check, CHECK_F2, CHECK_DAMAGE, CHECK_NOWHERE,
+			      "the file has holes within %" PRIu64 " bytes", check->super.media_bytes);
 }
 
 static int run_steps(struct check *check)
@@ -68,6 +67,7 @@ int check_run(struct pc_media *media, const struct check_settings *settings, str
 	fill_result(&check, out_result);
 	free(check.segrecs);
 	free(check.log_segments);
+	free(check.inside);
 	free(check.keys);
 	free(check.crcs);
 	free(check.pieces);

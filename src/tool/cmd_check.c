@@ -58,6 +58,7 @@ struct run {
 };
 
 static const char *const severity_names[CHECK_SEVERITY_NR] = { "note", "repair", "damage" };
+static const char *const zone_names[CHECK_ZONE_NR] = { "file", "superblock", "tail", "segment records", "log", "data" };
 
 static void print_finding_json(const struct run *run, const struct check_finding *finding)
 {
@@ -67,8 +68,11 @@ static void print_finding_json(const struct run *run, const struct check_finding
 		fputs("null", stdout);
 	else
 		printf("%" PRIu64, finding->media_off);
-	fputs(", \"text\": ", stdout);
+	printf(", \"zone\": \"%s\", \"rule\": \"%s\", \"text\": ", zone_names[finding->zone],
+	       check_rule_number(finding->rule));
 	tool_json_string(stdout, finding->text);
+	fputs(", \"next\": ", stdout);
+	tool_json_string(stdout, finding->next);
 	putchar('}');
 }
 
@@ -77,7 +81,7 @@ static void print_finding_text(const struct check_finding *finding)
 	printf("%s", severity_names[finding->severity]);
 	if (finding->media_off != CHECK_NOWHERE)
 		printf(" @0x%" PRIx64, finding->media_off);
-	printf(": %s\n", finding->text);
+	printf(": %s [%s]; %s\n", finding->text, check_rule_number(finding->rule), finding->next);
 }
 
 static void print_finding(void *user, const struct check_finding *finding)

@@ -308,7 +308,7 @@ static void data_shared(void)
 static void data_in_unused_segment(void)
 {
 	put_write(300, 8, 7, 0, 1, 0);
-	expect("damage", blk_off(7, 0));
+	expect("damage", pos_off(pos - 1));
 }
 
 static void generation_of_the_future(void)
