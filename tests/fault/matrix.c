@@ -10,6 +10,7 @@
 
 const struct fault_table *const fault_tables[] = {
 	&fault_backing,
+	&fault_memory,
 	&fault_sync,
 };
 const uint32_t fault_table_nr = PC_ARRAY_NR(fault_tables);

@@ -8,6 +8,7 @@
 #ifndef PC_TESTS_FAULT_MATRIX_H
 #define PC_TESTS_FAULT_MATRIX_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct fault_table {

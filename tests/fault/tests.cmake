@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: BSD-3-Clause
+# The programs in which allocations can fail, see alloc_faults.h.
+
+set(FAULT_PROGRAMS pcache-fault-matrix)
+if(CMOCKA_FOUND)
+	foreach(group backing media memory process sync)
+		list(APPEND FAULT_PROGRAMS test_fault_${group})
+	endforeach()
+endif()
+foreach(program IN LISTS FAULT_PROGRAMS)
+	if(NOT TARGET ${program})
+		continue()
+	endif()
+	target_sources(${program} PRIVATE fault/interpose/alloc.c)
+	target_link_options(${program} PRIVATE -Wl,--wrap=mmap,--wrap=pthread_create,--wrap=pmem2_map_new)
+	if(PCACHE_SANITIZE)
+		target_compile_definitions(${program} PRIVATE FAULT_WRAP)
+		foreach(function malloc calloc realloc aligned_alloc posix_memalign strdup strndup)
+			target_link_options(${program} PRIVATE -Wl,--wrap=${function})
+		endforeach()
+	endif()
+endforeach()
