@@ -5,88 +5,54 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include "base/crc.h"
+
 #include "format/format.h"
 
-/* A block of the cache is kept as a whole, or not. */
-bool crash_keep_disk_write(void *user, uint32_t idx)
+/* Numbers the lines of the pending stores. */
+static void number_lines(struct crash_snap *snap)
 {
-	const struct crash_disk_cut *cut = user;
-	struct mem_backing_pending pending;
+	const struct pc_sim_store *stores = snap->media.stores;
+	const uint32_t nr = (uint32_t)snap->media.store_nr;
 
-	mem_backing_get_pending(cut->mb, idx, &pending);
-	if (cut->some != NULL)
-		return pc_crash_some_has(cut->some, idx);
-	if (cut->policy < 2)
-		return cut->policy == 1;
-	return pc_rng_mix(cut->seed ^ pc_rng_mix(pending.seq << 32 | pending.off / cut->block_bytes)) % 8 < cut->bias;
-}
-
-static uint64_t word_hash(uint64_t word, uint64_t value)
-{
-	return value == 0 ? 0 : pc_rng_mix(value ^ (word + 1) * UINT64_C(0xd6e8feb86659fd93));
-}
-
-static uint64_t image_hash(const uint8_t *image, uint64_t len_bytes)
-{
-	uint64_t hash = 0;
-
-	for (uint64_t word = 0; word < len_bytes / 8; word++) {
-		uint64_t value;
-
-		memcpy(&value, image + word * 8, 8);
-		hash ^= word_hash(word, value);
+	if (snap->line_max < nr) {
+		snap->line_max = nr * 2;
+		snap->line_of = crash_must(realloc(snap->line_of, snap->line_max * sizeof(*snap->line_of)));
 	}
-	return hash;
-}
-
-static uint64_t bytes_hash(const uint8_t *bytes, size_t len_bytes)
-{
-	const size_t half = len_bytes / 2;
-
-	return (uint64_t)pc_crc32c(0, bytes, half) << 32 | pc_crc32c(0, bytes + half, len_bytes - half);
-}
-
-/* Number of different lines of pending stores; line_of[i] numbers them in order of first appearance. */
-static uint32_t number_lines(const struct crash_snap *snap, uint16_t *line_of)
-{
-	uint32_t line_nr = 0;
-
-	for (uint32_t i = 0; i < snap->store_nr; i++) {
-		line_of[i] = UINT16_MAX;
-		for (uint32_t j = i; j-- > 0 && line_of[i] == UINT16_MAX && i - j < 64;) {
-			if (snap->stores[j].word / 8 == snap->stores[i].word / 8)
-				line_of[i] = line_of[j];
+	snap->line_nr = 0;
+	for (uint32_t i = 0; i < nr; i++) {
+		snap->line_of[i] = UINT16_MAX;
+		for (uint32_t j = i; j-- > 0 && snap->line_of[i] == UINT16_MAX && i - j < 64;) {
+			if (stores[j].word / 8 == stores[i].word / 8)
+				snap->line_of[i] = snap->line_of[j];
 		}
-		if (line_of[i] == UINT16_MAX)
-			line_of[i] = (uint16_t)line_nr++;
+		if (snap->line_of[i] == UINT16_MAX)
+			snap->line_of[i] = (uint16_t)snap->line_nr++;
 	}
-	return line_nr;
 }
 
-/* Fills in which pending stores the nth image of a snapshot keeps; says how in text. */
-static void choose_stores(struct crash_world *w, const struct crash_snap *snap, uint32_t nth, uint8_t *keep, char *text, size_t text_bytes)
+/* Fills in which pending stores the nth image of a snapshot keeps. */
+static void choose_stores(struct crash_world *w, const struct crash_snap *snap, uint32_t nth, struct crash_cut *cut)
 {
-	static uint16_t line_of[65536];
-	const uint32_t nr = PC_MIN(snap->store_nr, 65535u);
-	uint32_t policy = nth < 2 ? nth : 2 + pc_rng_below(&w->rng, 10);
-	uint32_t line_nr;
+	const uint32_t nr = (uint32_t)snap->media.store_nr;
+	uint8_t *keep = cut->keep;
+	const uint32_t policy = nth < 2 ? nth : 2 + pc_rng_below(&w->rng, 10);
 	uint32_t at;
 	uint32_t bias;
 
+	cut->policy = policy;
 	if (nr <= 12 && UINT64_C(1) << nr <= w->image_nr) {
 		for (uint32_t i = 0; i < nr; i++)
 			keep[i] = nth >> i & 1;
-		snprintf(text, text_bytes, "subset 0x%x of %u words", nth, nr);
+		cut->policy = CRASH_POLICY_SUBSET;
+		cut->at = nth;
 		return;
 	}
-	line_nr = number_lines(snap, line_of);
 	bias = 1 + pc_rng_below(&w->rng, 7);
-	at = policy >= 6 && policy <= 9 ? line_nr : nr;
+	at = policy >= 6 && policy <= 9 ? snap->line_nr : nr;
 	/* The last stores without the earlier ones, and the reverse, are where mistakes of order show. */
 	at = pc_rng_chance(&w->rng, 30) ? at - 1 : pc_rng_below(&w->rng, at);
 	for (uint32_t i = 0; i < nr; i++) {
-		const uint32_t line = line_of[i];
+		const uint32_t line = snap->line_of[i];
 
 		switch (policy) {
 		case 0:
@@ -129,28 +95,33 @@ static void choose_stores(struct crash_world *w, const struct crash_snap *snap, 
 			break;
 		}
 	}
-	snprintf(text, text_bytes, "policy %u at %u bias %u of %u words in %u lines", policy, at, bias, nr, line_nr);
+	cut->at = at;
+	cut->bias = bias;
 }
 
-static void turn_bit(struct crash_world *child, uint64_t off, uint32_t bit, char *text, size_t text_bytes)
+static uint64_t turn_bit(struct crash_world *child, uint64_t off, uint32_t bit)
 {
-	child->image[off] ^= (uint8_t)(1u << bit);
-	child->bit_off = off;
-	child->bit = bit;
-	snprintf(text, text_bytes, "; a bit of byte %llu turned", (unsigned long long)off);
+	struct pc_sim_store store = {.word = off / 8};
+
+	memcpy(&store.value, pc_sim_durable(child->sim) + store.word * 8, 8);
+	store.value ^= UINT64_C(1) << (off % 8 * 8 + bit);
+	child->cut.bit_off = off;
+	child->cut.bit = bit;
+	return pc_sim_put(child->sim, store);
 }
 
-/* Damages one copy of some metadata record; each has two, and no record is being changed. */
-static void damage_copy(struct crash_world *w, const uint8_t *image, char *text, size_t text_bytes)
+/* Damages one copy of some metadata record; each has two, and no record is being changed. Returns the change of the hash. */
+static uint64_t damage_copy(struct crash_world *w)
 {
+	struct crash_world *child = &w->run->worlds[w->depth + 1];
 	const unsigned int replica = pc_rng_below(&w->rng, 2);
 	struct pcm_super bytes;
 	struct pc_super super;
 	uint64_t off;
 
-	memcpy(&bytes, image, sizeof(bytes));
+	memcpy(&bytes, pc_sim_durable(child->sim), sizeof(bytes));
 	if (pc_super_decode(&bytes, &super) != PC_VALID)
-		return;
+		return 0;
 	switch (pc_rng_below(&w->rng, 4)) {
 	case 0:
 		off = pc_geo_super_off(&super, replica);
@@ -163,127 +134,144 @@ static void damage_copy(struct crash_world *w, const uint8_t *image, char *text,
 		break;
 	}
 	off += pc_rng_below(&w->rng, 64);
-	turn_bit(&w->run->worlds[w->depth + 1], off, pc_rng_below(&w->rng, 8), text, text_bytes);
+	return turn_bit(child, off, pc_rng_below(&w->rng, 8));
 }
 
-/* Applies the pending stores that are kept to child->image; returns the hash of the result. */
-static uint64_t apply_stores(struct crash_world *child, const struct crash_snap *snap, uint64_t hash)
+static void make_room(uint8_t **flags, uint32_t *max, size_t nr)
 {
-	for (uint32_t i = 0; i < snap->store_nr; i++) {
-		const struct pc_sim_store *store = &snap->stores[i];
-		uint64_t old;
-
-		if (!child->keep[i])
-			continue;
-		memcpy(&old, child->image + store->word * 8, 8);
-		hash ^= word_hash(store->word, old) ^ word_hash(store->word, store->value);
-		memcpy(child->image + store->word * 8, &store->value, 8);
+	if (*max < nr + 1) {
+		*max = (uint32_t)nr * 2 + 64;
+		*flags = crash_must(realloc(*flags, *max));
 	}
-	return hash;
 }
 
-/* Room for what is said of the next image. */
+/* Loads the child with what is durable at the snapshot; the rest is chosen next. */
 static struct crash_world *begin_image(struct crash_world *w, const struct crash_snap *snap, bool killed)
 {
 	struct crash_world *child = &w->run->worlds[w->depth + 1];
+	struct crash_cut *cut = &child->cut;
 
-	if (child->keep_max < snap->store_nr + 1) {
-		child->keep_max = snap->store_nr * 2 + 64;
-		child->keep = crash_must(realloc(child->keep, child->keep_max));
-	}
-	child->from = snap;
-	child->killed = killed;
-	child->bit_off = 0;
-	child->disk_cut = (struct crash_disk_cut){.mb = snap->mb, .block_bytes = w->run->shape.block_bytes, .policy = 1};
-	memcpy(child->image, snap->durable, w->run->shape.media_bytes);
+	make_room(&cut->keep, &cut->keep_max, snap->media.store_nr);
+	make_room(&cut->keep_disk, &cut->keep_disk_max, snap->disk.pending_nr);
+	cut->from = snap;
+	cut->killed = killed;
+	cut->given = false;
+	cut->disk_policy = 1;
+	cut->bit_off = 0;
+	pc_sim_load(child->sim, &snap->media);
 	return child;
 }
 
-/* Recovers child->image, with the disk that child->disk_cut says, if it is a new state. */
-static void recover_image(struct crash_world *child, uint64_t hash, const char *how, const char *damage)
+/* Makes durable the pending stores that are kept; returns the change of the hash. */
+static uint64_t put_stores(struct crash_world *child)
+{
+	const struct pc_sim_saved *media = &child->cut.from->media;
+	uint64_t change = 0;
+
+	for (size_t i = 0; i < media->store_nr; i++) {
+		if (child->cut.keep[i])
+			change ^= pc_sim_put(child->sim, media->stores[i]);
+	}
+	return change;
+}
+
+static uint64_t disk_hash(const struct pc_oracle_disk *disk)
+{
+	uint64_t hash = disk->block_nr;
+
+	for (uint32_t blk = 0; blk < disk->block_nr; blk++)
+		hash = ((hash ^ hash >> 29) + disk->live[blk].version * 4u + disk->live[blk].kind) * UINT64_C(0x9e3779b97f4a7c15);
+	return hash;
+}
+
+/* Recovers the image, if it is a new state. */
+static void recover_image(struct crash_world *child, uint64_t hash)
 {
 	struct crash_run *run = child->run;
 	const struct crash_world *w = &run->worlds[child->depth - 1];
-	const struct crash_snap *snap = child->from;
-	const uint32_t policy = child->disk_cut.policy;
+	const struct crash_cut *cut = &child->cut;
 
-	mem_backing_crash_image(snap->mb, crash_keep_disk_write, &child->disk_cut, child->backing_image);
-	hash = pc_rng_mix(hash ^ bytes_hash(child->backing_image, mem_backing_size(snap->mb)));
-	snprintf(child->state, sizeof(child->state), "%s, media %s%s; disk %s (%u pending)", snap->what, how, damage,
-		 child->disk_cut.some != NULL ? "as given" :
-		 policy == 0 ? "durable only" :
-		 policy == 1 ? "all" : "random", mem_backing_pending_nr(snap->mb));
+	if (!cut->killed)
+		pc_oracle_disk_cut(&child->disk, &cut->from->disk, cut->keep_disk);
+	else if (!pc_oracle_disk_copy(&child->disk, &cut->from->disk)) /* the disk goes on as it was, with what it has not made durable yet */
+		abort();
+	hash = pc_rng_mix(hash ^ disk_hash(&child->disk)) + cut->killed;
 	if (crash_set_add(&run->images, hash))
 		run->result->distinct++;
 	hash = pc_rng_mix(hash + pc_oracle_changes(w->oracle) * UINT64_C(0x2545f4914f6cdd1d) + pc_rng_mix(run->op_idx * 8 + w->depth));
 	if (crash_set_add(&run->states, hash))
-		crash_recover_state(child, hash, child->killed ? snap : NULL);
+		crash_recover_state(child, hash);
+}
+
+static void choose_disk(struct crash_world *w, struct crash_cut *cut)
+{
+	const uint32_t bias = 1 + pc_rng_below(&w->rng, 7);
+	const uint64_t seed = pc_rng_next(&w->rng);
+
+	for (uint32_t i = 0; i < cut->from->disk.pending_nr; i++)
+		cut->keep_disk[i] = cut->disk_policy < 2 ? cut->disk_policy == 1 : pc_rng_mix(seed ^ pc_rng_mix(i)) % 8 < bias;
 }
 
 /* One image of a snapshot: the nth. */
-static void explore_image(struct crash_world *w, const struct crash_snap *snap, uint64_t base_hash, uint32_t nth, bool killed)
+static void explore_image(struct crash_world *w, const struct crash_snap *snap, uint32_t nth, bool killed)
 {
 	struct crash_world *child = begin_image(w, snap, killed);
-	const uint32_t policy = pc_rng_below(&w->rng, 4);
-	char how[128] = "process killed, all stores visible";
-	char damage[64] = "";
-	uint64_t hash = base_hash;
+	uint64_t hash = snap->media.hash;
 
-	if (killed) {
-		hash++;
-	} else {
-		child->disk_cut.policy = policy;
-		choose_stores(w, snap, nth, child->keep, how, sizeof(how));
-		hash = apply_stores(child, snap, hash);
-		if (snap->between && !w->run->formatting && pc_rng_chance(&w->rng, 15)) {
-			damage_copy(w, child->image, damage, sizeof(damage));
-			hash = pc_rng_mix(hash + pc_rng_next(&w->rng));
-		}
+	child->cut.disk_policy = killed ? 1 : pc_rng_below(&w->rng, 4);
+	if (!killed) {
+		choose_stores(w, snap, nth, &child->cut);
+		hash ^= put_stores(child);
+		if (snap->between && !w->run->formatting && pc_rng_chance(&w->rng, 15))
+			hash ^= damage_copy(w);
 	}
-	child->disk_cut.bias = 1 + pc_rng_below(&w->rng, 7);
-	child->disk_cut.seed = pc_rng_next(&w->rng);
-	recover_image(child, hash, how, damage);
+	choose_disk(w, &child->cut);
+	recover_image(child, hash);
 }
 
 /* The image that the path asks for. */
 static void follow_image(struct crash_world *w, const struct crash_snap *snap)
 {
-	const struct pc_crash_cut *cut = &w->run->follow->cuts[w->depth];
-	struct crash_world *child = begin_image(w, snap, cut->killed);
-	char damage[64] = "";
+	const struct pc_crash_cut *given = &w->run->follow->cuts[w->depth];
+	struct crash_world *child = begin_image(w, snap, given->killed);
+	struct crash_cut *cut = &child->cut;
+	uint64_t hash = snap->media.hash;
 
 	w->run->result->cuts_reached = w->depth + 1;
-	if (!cut->killed) {
-		child->disk_cut.some = &cut->disk;
-		for (uint32_t i = 0; i < snap->store_nr; i++)
-			child->keep[i] = pc_crash_some_has(&cut->words, i);
-		(void)apply_stores(child, snap, 0);
-		if (cut->bit_off != 0 && cut->bit_off < w->run->shape.media_bytes)
-			turn_bit(child, cut->bit_off, cut->bit, damage, sizeof(damage));
+	cut->given = !given->killed;
+	for (uint32_t i = 0; i < snap->media.store_nr; i++)
+		cut->keep[i] = pc_crash_some_has(&given->words, i);
+	for (uint32_t i = 0; i < snap->disk.pending_nr; i++)
+		cut->keep_disk[i] = pc_crash_some_has(&given->disk, i);
+	if (!given->killed) {
+		hash ^= put_stores(child);
+		if (given->bit_off != 0 && given->bit_off < w->run->shape.media_bytes)
+			hash ^= turn_bit(child, given->bit_off, given->bit);
 	}
-	recover_image(child, image_hash(child->image, w->run->shape.media_bytes) + cut->killed, cut->killed ? "process killed" : "as given", damage);
+	recover_image(child, hash);
 	w->run->stop = true;
 }
 
 /* Builds and recovers the images of one snapshot. */
-static void explore_snap(struct crash_world *w, const struct crash_snap *snap)
+static void explore_snap(struct crash_world *w, struct crash_snap *snap)
 {
 	struct crash_run *run = w->run;
-	const uint64_t base_hash = image_hash(snap->durable, run->shape.media_bytes);
+	const size_t store_nr = snap->media.store_nr;
 	uint32_t image_nr = w->image_nr;
 
 	if (run->follow != NULL) {
 		follow_image(w, snap);
 		return;
 	}
-	if (snap->store_nr <= 12)
-		image_nr = PC_MIN(image_nr, 1u << snap->store_nr);
-	if (snap->between || mem_backing_pending_nr(snap->mb) != 0)
+	number_lines(snap);
+	if (store_nr <= 12)
+		image_nr = PC_MIN(image_nr, 1u << store_nr);
+	if (snap->between || snap->disk.pending_nr != 0)
 		image_nr = PC_MAX(image_nr, 4u); /* with different damage or disks; equal ones are told by their hash */
 	for (uint32_t nth = 0; nth < image_nr && !run->stop; nth++)
-		explore_image(w, snap, base_hash, nth, false);
-	if (!run->stop && (snap->store_nr != 0 || mem_backing_pending_nr(snap->mb) != 0) && pc_rng_chance(&w->rng, 30))
-		explore_image(w, snap, base_hash, 0, true);
+		explore_image(w, snap, nth, false);
+	if (!run->stop && (store_nr != 0 || snap->disk.pending_nr != 0) && pc_rng_chance(&w->rng, 30))
+		explore_image(w, snap, 0, true);
 }
 
 void crash_call_begin(struct crash_world *w)
@@ -301,14 +289,12 @@ void crash_call_end(struct crash_world *w)
 	for (uint32_t i = 0; i < snap_nr; i++) {
 		if (!w->run->stop)
 			explore_snap(w, &w->snaps[i]);
-		mem_backing_destroy(w->snaps[i].mb);
-		w->snaps[i].mb = NULL;
 	}
 }
 
 /* A crash point between two API calls. */
 void crash_between(struct crash_world *w)
 {
-	crash_point(w, "after the call, event", true);
+	crash_point(w, "after the call", true);
 	crash_call_end(w);
 }

@@ -13,7 +13,6 @@
 #define PC_SIM_CRASH_INTERNAL_H
 
 #include "api/internal.h"
-#include "backing/mem_backing.h"
 #include "pcache/pcache.h"
 #include "sim/crash_run.h"
 #include "sim/oracle.h"
@@ -21,33 +20,48 @@
 
 #define SNAP_NR_MAX 16u
 
+/* What a world is doing, in words: before, nr, after, operation. */
+struct crash_doing {
+	const char *before; /* NULL: nothing */
+	const char *after; /* NULL: neither this nor nr */
+	const struct pc_gen_op *op; /* NULL: none */
+	uint32_t nr;
+};
+
 struct crash_snap {
-	char what[48]; /* "before fence 3" */
+	const char *when; /* "before fence" */
+	uint32_t event_nr;
 	uint32_t step; /* see crash_path.h */
 	uint32_t point;
 	bool between; /* no API call is running */
-	uint8_t *durable;
-	struct pc_sim_store *stores;
-	uint32_t store_nr;
-	uint32_t store_max;
-	struct mem_backing *mb;
+	struct pc_sim_saved media;
+	uint16_t *line_of; /* of each pending store: its line, numbered in order of first appearance */
+	uint32_t line_max; /* room in line_of */
+	uint32_t line_nr;
 	struct pc_oracle_disk disk;
 };
 
-struct crash_disk_cut { /* which pending writes of the disk persist */
-	const struct mem_backing *mb;
-	const struct pc_crash_some *some; /* these; NULL: by policy */
-	uint32_t block_bytes;
-	uint32_t policy;
+struct crash_cut { /* how the image of a world was made */
+	const struct crash_snap *from;
+	bool killed;
+	bool given; /* by a path */
+	uint8_t *keep; /* flags of the snapshot's pending stores */
+	uint8_t *keep_disk; /* and of its pending writes of the disk */
+	uint32_t keep_max;
+	uint32_t keep_disk_max;
+	uint32_t policy; /* of the stores; CRASH_POLICY_SUBSET */
+	uint32_t at;
 	uint32_t bias;
-	uint64_t seed;
+	uint32_t disk_policy; /* 0 none, 1 all, else some */
+	uint64_t bit_off; /* damage; 0: none */
+	uint32_t bit;
 };
+#define CRASH_POLICY_SUBSET 100u
 
 struct crash_world {
 	struct crash_run *run;
 	uint32_t depth;
 	struct pc_sim *sim;
-	struct mem_backing *mb;
 	struct pcache *cache;
 	struct pc_oracle *oracle;
 	struct pc_oracle_disk disk;
@@ -67,18 +81,8 @@ struct crash_world {
 	struct crash_snap snaps[SNAP_NR_MAX];
 	uint32_t snap_nr;
 	uint32_t snap_max; /* for one API call */
-	char state[512]; /* which crash image this world began with */
-	char what[160]; /* what it is doing */
-	uint8_t *image; /* crash image that it begins with */
-	uint8_t *backing_image;
-	/* How that image was made. */
-	const struct crash_snap *from;
-	uint8_t *keep; /* flags of the snapshot's pending stores */
-	uint32_t keep_max;
-	bool killed;
-	struct crash_disk_cut disk_cut;
-	uint64_t bit_off; /* damage; 0: none */
-	uint32_t bit;
+	struct crash_cut cut; /* which crash image this world began with */
+	struct crash_doing doing;
 };
 
 struct crash_set { /* of hashes */
@@ -103,6 +107,7 @@ struct crash_run {
 	const struct pc_crash_path *follow; /* the only way to go; NULL: explore */
 	struct pc_crash_course *courses; /* PC_CRASH_DEPTH_MAX + 1: what the worlds did, to be repeated */
 	bool lossy; /* courses had no room for all of it */
+	uint64_t digest; /* of all that was seen */
 	bool stop; /* enough states, or a violation */
 	bool formatting; /* world 0 is in format */
 	bool old_is_broken; /* format finds an old cache that has lost its backing */
@@ -117,6 +122,10 @@ extern struct crash_run *crash_current_run; /* for pc_crash_print_where */
 void *crash_must(void *memory); /* aborts without memory */
 /* False: it was there already. */
 bool crash_set_add(struct crash_set *set, uint64_t hash);
+/* Part of what the run was: the digest tells it from others. */
+void crash_note(struct crash_run *run, uint64_t value);
+void crash_doing_to_text(const struct crash_doing *doing, char *text, size_t text_bytes);
+void crash_cut_to_text(const struct crash_cut *cut, char *text, size_t text_bytes);
 /* Notes a violation, with the path of power cuts that led to it. Only the first counts. */
 void crash_fail(struct crash_world *w, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
@@ -128,12 +137,11 @@ bool crash_decide(struct crash_world *w, enum pc_crash_event_kind kind, uint32_t
 /* Here the power may be cut. between: no API call is running. */
 void crash_point(struct crash_world *w, const char *when, bool between);
 void crash_at_fence(struct pc_sim *sim, enum pc_sim_event event, void *user);
-int crash_at_backing(void *user, enum mem_backing_op op, uint64_t off, uint64_t len, const void *buf);
+/* A backing for the library that is the disk of this world. */
+struct pcache_backing *crash_attach(struct crash_world *w);
 
 /* --- crash_image.c --- */
 
-/* Whether a pending write of the disk persists. */
-bool crash_keep_disk_write(void *user, uint32_t idx);
 /* Before an API call. */
 void crash_call_begin(struct crash_world *w);
 /* The API call has returned, the oracle is as it was before: explores what was snapped. */
@@ -158,7 +166,7 @@ void crash_do_op(struct crash_world *w, const struct pc_gen_op *op);
 
 /* --- crash_recover.c --- */
 
-/* child->image and child->backing_image are set; the world above says what is accepted. */
-void crash_recover_state(struct crash_world *child, uint64_t key, const struct crash_snap *killed);
+/* Media and disk of the child hold the image of child->cut; the world above says what is accepted. */
+void crash_recover_state(struct crash_world *child, uint64_t key);
 
 #endif

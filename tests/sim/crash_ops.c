@@ -29,7 +29,7 @@ static bool may_fail(const struct crash_world *w, int rc)
 
 int crash_try_open(struct crash_world *w, const struct pcache_config *config)
 {
-	struct pcache_backing *backing = crash_must(mem_backing_attach(w->mb));
+	struct pcache_backing *backing = crash_attach(w);
 	int rc;
 
 	crash_call_begin(w);
@@ -335,6 +335,7 @@ void crash_do_op(struct crash_world *w, const struct pc_gen_op *op)
 		do_write(w, op);
 		break;
 	}
+	crash_note(w->run, (uint64_t)op->kind << 32 | w->event_nr);
 	if (!w->run->stop)
 		crash_between(w);
 	if (!w->run->stop && (w->run->follow != NULL || pc_rng_chance(&w->rng, 15)))

@@ -33,7 +33,7 @@ struct pc_crash_cut {
 	uint32_t point;
 	bool killed; /* no power cut: the process died, its stores are in the processor's caches, the disk goes on */
 	struct pc_crash_some words; /* pending stores of the media that persist */
-	struct pc_crash_some disk; /* pending writes of the disk that persist, by 512-byte block */
+	struct pc_crash_some disk; /* pending writes of the disk that persist, by block of the cache */
 	uint64_t bit_off; /* byte in which a bit turns; 0: none */
 	uint32_t bit;
 };

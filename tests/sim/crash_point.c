@@ -42,26 +42,16 @@ bool crash_decide(struct crash_world *w, enum pc_crash_event_kind kind, uint32_t
 static void take_snap(struct crash_world *w, const char *when, bool between)
 {
 	struct crash_snap *snap;
-	const size_t store_nr = pc_sim_pending_nr(w->sim);
 
 	if (w->snap_nr >= w->snap_max)
 		return;
 	snap = &w->snaps[w->snap_nr++];
-	snprintf(snap->what, sizeof(snap->what), "%s %u", when, w->event_nr);
+	snap->when = when;
+	snap->event_nr = w->event_nr;
 	snap->between = between;
 	snap->step = w->step;
 	snap->point = w->point_nr;
-	if (snap->durable == NULL)
-		snap->durable = crash_must(malloc(w->run->shape.media_bytes));
-	memcpy(snap->durable, pc_sim_durable(w->sim), w->run->shape.media_bytes);
-	if (snap->store_max < store_nr) {
-		snap->store_max = (uint32_t)store_nr * 2;
-		snap->stores = crash_must(realloc(snap->stores, snap->store_max * sizeof(*snap->stores)));
-	}
-	for (size_t i = 0; i < store_nr; i++)
-		snap->stores[i] = pc_sim_pending(w->sim, i);
-	snap->store_nr = (uint32_t)store_nr;
-	snap->mb = crash_must(mem_backing_clone(w->mb));
+	pc_sim_save(w->sim, &snap->media);
 	if (!pc_oracle_disk_copy(&snap->disk, &w->disk))
 		abort();
 }
@@ -84,40 +74,60 @@ void crash_point(struct crash_world *w, const char *when, bool between)
 void crash_at_fence(struct pc_sim *sim, enum pc_sim_event event, void *user)
 {
 	(void)sim;
-	crash_point(user, event == PC_SIM_AT_FENCE ? "before fence, event" : "before sync, event", false);
+	crash_point(user, event == PC_SIM_AT_FENCE ? "before fence" : "before sync", false);
 }
 
-/* Whether this call of the backing is to fail. A failed flush forgets what was pending (mem_backing does that too). */
-static bool backing_fails(struct crash_world *w, enum mem_backing_op op)
+enum backing_op { BACKING_READ, BACKING_WRITE, BACKING_FLUSH };
+
+/* Whether this call of the backing is to fail. A failed flush forgets what was pending: it stays visible, but no later flush makes it durable. */
+static bool backing_fails(struct crash_world *w, enum backing_op op)
 {
-	if (!w->run->shape.faults || w->no_faults || !crash_decide(w, PC_CRASH_EVENT_FAULT, op == MEM_BACKING_FLUSH ? 8 : 4))
+	if (!w->run->shape.faults || w->no_faults || !crash_decide(w, PC_CRASH_EVENT_FAULT, op == BACKING_FLUSH ? 8 : 4))
 		return false;
 	w->faulted = true;
-	if (op == MEM_BACKING_FLUSH)
+	if (op == BACKING_FLUSH)
 		pc_oracle_disk_flush_failed(&w->disk);
 	return true;
 }
 
-/* Every call of the backing: a crash point, and G7 is checked with it applied. */
-int crash_at_backing(void *user, enum mem_backing_op op, uint64_t off, uint64_t len, const void *buf)
+/* Blocks of a request. False, and a violation: it is misaligned, empty or out of range. */
+static bool to_blocks(struct crash_world *w, uint64_t off, uint64_t len, uint32_t *out_blk, uint32_t *out_len_blk)
+{
+	const uint32_t block_bytes = w->run->shape.block_bytes;
+	const uint64_t size = (uint64_t)w->run->shape.backing_blk * block_bytes;
+
+	if (len == 0 || off % block_bytes != 0 || len % block_bytes != 0 || off > size || len > size - off) {
+		crash_fail(w, "a request to the backing of %llu bytes at %llu", (unsigned long long)len, (unsigned long long)off);
+		return false;
+	}
+	*out_blk = (uint32_t)(off / block_bytes);
+	*out_len_blk = (uint32_t)(len / block_bytes);
+	return true;
+}
+
+static int backing_read(void *user, void *buf, uint64_t off, uint64_t len)
 {
 	struct crash_world *w = user;
-	const uint32_t block_bytes = w->run->shape.block_bytes;
-	const uint32_t blk = (uint32_t)(off / block_bytes);
-	const uint32_t len_blk = (uint32_t)(len / block_bytes);
-	bool ok = true;
+	uint32_t blk;
+	uint32_t len_blk;
 
-	if (op != MEM_BACKING_READ)
-		crash_point(w, op == MEM_BACKING_FLUSH ? "before backing flush, event" : "before backing write, event", false);
-	if (backing_fails(w, op))
+	if (!to_blocks(w, off, len, &blk, &len_blk) || backing_fails(w, BACKING_READ))
 		return -EIO;
-	if (op == MEM_BACKING_READ)
-		return 0;
-	if (op == MEM_BACKING_FLUSH) {
-		pc_oracle_disk_flush(&w->disk);
-		return 0;
-	}
-	ok = pc_oracle_disk_write(w->oracle, &w->disk, blk, len_blk, op == MEM_BACKING_WRITE ? buf : NULL);
+	pc_oracle_disk_read(w->oracle, &w->disk, blk, len_blk, buf);
+	return 0;
+}
+
+/* A crash point, and G7 is checked with the write applied. */
+static int change_backing(struct crash_world *w, const void *buf, uint64_t off, uint64_t len)
+{
+	uint32_t blk;
+	uint32_t len_blk;
+	bool ok;
+
+	crash_point(w, "before backing write", false);
+	if (!to_blocks(w, off, len, &blk, &len_blk) || backing_fails(w, BACKING_WRITE))
+		return -EIO;
+	ok = pc_oracle_disk_write(w->oracle, &w->disk, blk, len_blk, buf);
 	if (ok && w->run->shape.write_through)
 		pc_oracle_disk_flush(&w->disk);
 	if (ok)
@@ -125,4 +135,42 @@ int crash_at_backing(void *user, enum mem_backing_op op, uint64_t off, uint64_t 
 	if (!ok)
 		crash_fail(w, "backing write [%u,+%u): %s", blk, len_blk, pc_oracle_text(w->oracle));
 	return 0;
+}
+
+static int backing_write(void *user, const void *buf, uint64_t off, uint64_t len)
+{
+	return change_backing(user, buf, off, len);
+}
+
+static int backing_zeroes(void *user, uint64_t off, uint64_t len)
+{
+	return change_backing(user, NULL, off, len);
+}
+
+static int backing_flush(void *user)
+{
+	struct crash_world *w = user;
+
+	crash_point(w, "before backing flush", false);
+	if (backing_fails(w, BACKING_FLUSH))
+		return -EIO;
+	pc_oracle_disk_flush(&w->disk);
+	return 0;
+}
+
+struct pcache_backing *crash_attach(struct crash_world *w)
+{
+	const struct pcache_backing_ops ops = {.struct_bytes = sizeof(ops),
+					       .block_bytes = w->run->shape.block_bytes,
+					       .size_bytes = (uint64_t)w->run->shape.backing_blk * w->run->shape.block_bytes,
+					       .read = backing_read,
+					       .write = backing_write,
+					       .flush = w->run->shape.write_through ? NULL : backing_flush,
+					       .discard = backing_zeroes,
+					       .write_zeroes = backing_zeroes};
+	struct pcache_backing *backing;
+
+	if (pcache_backing_new(&ops, w, &backing) != 0)
+		abort();
+	return backing;
 }

@@ -29,21 +29,22 @@ static void work_on(struct crash_world *w)
 	uint32_t done_nr;
 
 	for (done_nr = 0; !w->run->stop && next_op(w, done_nr, op_nr, &op); done_nr++) {
-		char text[128];
-
 		crash_begin_step(w, done_nr + 1);
-		pc_gen_op_to_text(&op, text, sizeof(text));
-		snprintf(w->what, sizeof(w->what), "then, operation %u: %s", done_nr, text);
-		if (w->run->settings->trace)
-			fprintf(stderr, "%*s%s\n", (int)w->depth * 4, "", w->what);
+		w->doing = (struct crash_doing){.before = "then, operation ", .nr = done_nr, .after = ": ", .op = &op};
+		if (w->run->settings->trace) {
+			char text[160];
+
+			crash_doing_to_text(&w->doing, text, sizeof(text));
+			fprintf(stderr, "%*s%s\n", (int)w->depth * 4, "", text);
+		}
 		crash_do_op(w, &op);
 	}
 	if (w->run->stop)
 		return;
 	crash_begin_step(w, done_nr + 1);
-	snprintf(w->what, sizeof(w->what), "then, after %u operations, everything is read", done_nr);
+	w->doing = (struct crash_doing){.before = "then, after ", .nr = done_nr, .after = " operations, everything is read"};
 	if (crash_check_all_live(w) && crash_decide(w, PC_CRASH_EVENT_DRAIN, 30)) {
-		snprintf(w->what, sizeof(w->what), "then, after %u operations, drain", done_nr);
+		w->doing.after = " operations, drain";
 		crash_do_drain(w);
 	}
 }
@@ -121,35 +122,25 @@ static void check_recovered(struct crash_world *child)
 		crash_fail(child, "%s", pc_oracle_text(child->oracle));
 		return;
 	}
+	crash_note(run, pc_oracle_hash(child->oracle));
 	pc_oracle_flushed(child->oracle, true); /* what an open shows is an epoch of its own */
 	crash_between(child);
 	if (!run->stop && (run->follow != NULL || child->exploring || pc_rng_chance(&child->rng, 35)))
 		work_on(child);
 }
 
-/* Puts the child into the state of child->image and child->backing_image; killed: with the stores of that snapshot in the processor's caches. */
-static void load_state(struct crash_world *child, uint64_t key, const struct crash_snap *killed)
+/* Readies the child for its first open. */
+static void begin_life(struct crash_world *child, uint64_t key)
 {
 	const struct crash_run *run = child->run;
 	const struct crash_world *above = &run->worlds[child->depth - 1];
 	const struct pc_crash_settings *settings = run->settings;
+	const struct pc_sim_saved *media = &child->cut.from->media;
 
-	pc_sim_reset(child->sim, child->image);
-	for (uint32_t i = 0; killed != NULL && i < killed->store_nr; i++)
-		pc_sim_store_orphan(child->sim, killed->stores[i]);
+	for (size_t i = 0; child->cut.killed && i < media->store_nr; i++)
+		pc_sim_store_orphan(child->sim, media->stores[i]);
 	if (!pc_oracle_copy(child->oracle, above->oracle))
 		abort();
-	if (killed != NULL) {
-		/* The disk goes on as it was, with what it has not made durable yet. */
-		mem_backing_destroy(child->mb);
-		child->mb = crash_must(mem_backing_clone(killed->mb));
-		mem_backing_observe(child->mb, crash_at_backing, child);
-		if (!pc_oracle_disk_copy(&child->disk, &killed->disk))
-			abort();
-	} else {
-		mem_backing_load(child->mb, child->backing_image);
-		pc_oracle_disk_load(child->oracle, &child->disk, child->backing_image);
-	}
 	child->nonce.state = pc_rng_mix(key + 1);
 	child->rng.state = pc_rng_mix(key + 2);
 	child->memory = above->memory;
@@ -158,33 +149,38 @@ static void load_state(struct crash_world *child, uint64_t key, const struct cra
 	crash_begin_step(child, 0);
 	run->courses[child->depth].op_nr = 0;
 	run->courses[child->depth].event_nr = 0;
-	child->exploring = child->depth < settings->depth && (settings->thorough || pc_rng_chance(&child->rng, killed != NULL ? 60 : 22));
+	child->exploring = child->depth < settings->depth && (settings->thorough || pc_rng_chance(&child->rng, child->cut.killed ? 60 : 22));
 	child->point_pct = settings->thorough ? 100 : 35;
 	child->image_nr = settings->thorough ? 16 : 4;
 	child->snap_max = settings->thorough ? SNAP_NR_MAX : 5;
 	pc_sim_crash_at(child->sim, 0, crash_at_fence, child);
-	snprintf(child->what, sizeof(child->what), "open after the power cut");
+	child->doing = (struct crash_doing){.before = "open after the power cut"};
 }
 
-/* child->image and child->backing_image are set; the world above says what is accepted. */
-void crash_recover_state(struct crash_world *child, uint64_t key, const struct crash_snap *killed)
+void crash_recover_state(struct crash_world *child, uint64_t key)
 {
 	struct crash_run *run = child->run;
 	const struct pc_crash_settings *settings = run->settings;
 
 	run->result->states++;
 	run->result->depth = PC_MAX(run->result->depth, child->depth);
-	if (settings->trace)
-		fprintf(stderr, "%*spower cut %u: %s\n", (int)child->depth * 4 - 2, "", child->depth, child->state);
-	load_state(child, key, killed);
+	if (settings->trace) {
+		char text[512];
+
+		crash_cut_to_text(&child->cut, text, sizeof(text));
+		fprintf(stderr, "%*spower cut %u: %s\n", (int)child->depth * 4 - 2, "", child->depth, text);
+	}
+	begin_life(child, key);
+	crash_note(run, key);
 	if (run->formatting)
 		check_half_formatted(child);
 	else
 		check_recovered(child);
+	crash_note(run, run->result->failed);
 	if (child->cache != NULL)
 		pc_cache_abandon(child->cache);
 	child->cache = NULL;
-	child->what[0] = '\0';
+	child->doing.before = NULL;
 	if (settings->states_max != 0 && run->result->states >= settings->states_max)
 		run->stop = true;
 }

@@ -42,6 +42,49 @@ bool crash_set_add(struct crash_set *set, uint64_t hash)
 	return true;
 }
 
+void crash_note(struct crash_run *run, uint64_t value)
+{
+	run->digest = pc_rng_mix(run->digest ^ value);
+}
+
+/* --- what is going on, in words --- */
+
+void crash_doing_to_text(const struct crash_doing *doing, char *text, size_t text_bytes)
+{
+	size_t used = 0;
+
+	text[0] = '\0';
+	if (doing->before != NULL)
+		used += (size_t)snprintf(text, text_bytes, "%s", doing->before);
+	if (doing->after != NULL && used < text_bytes)
+		used += (size_t)snprintf(text + used, text_bytes - used, "%u%s", doing->nr, doing->after);
+	if (doing->op != NULL && used < text_bytes)
+		pc_gen_op_to_text(doing->op, text + used, text_bytes - used);
+}
+
+void crash_cut_to_text(const struct crash_cut *cut, char *text, size_t text_bytes)
+{
+	const struct crash_snap *snap = cut->from;
+	const size_t store_nr = snap->media.store_nr;
+	char how[128];
+	char damage[64] = "";
+
+	if (cut->killed)
+		snprintf(how, sizeof(how), "process killed, all stores visible");
+	else if (cut->given)
+		snprintf(how, sizeof(how), "as given");
+	else if (cut->policy == CRASH_POLICY_SUBSET)
+		snprintf(how, sizeof(how), "subset 0x%x of %zu words", cut->at, store_nr);
+	else
+		snprintf(how, sizeof(how), "policy %u at %u bias %u of %zu words in %u lines", cut->policy, cut->at, cut->bias, store_nr, snap->line_nr);
+	if (cut->bit_off != 0)
+		snprintf(damage, sizeof(damage), "; bit %u of byte %llu turned", cut->bit, (unsigned long long)cut->bit_off);
+	snprintf(text, text_bytes, "%s, event %u, media %s%s; disk %s (%u pending)", snap->when, snap->event_nr, how, damage,
+		 cut->given ? "as given" :
+		 cut->disk_policy == 0 ? "durable only" :
+		 cut->disk_policy == 1 ? "all" : "random", snap->disk.pending_nr);
+}
+
 /* Makes the present state repeatable: see crash_path.h. */
 static void note_path(struct crash_world *w, struct pc_crash_path *path)
 {
@@ -51,17 +94,13 @@ static void note_path(struct crash_world *w, struct pc_crash_path *path)
 	path->lossy = run->lossy;
 	memcpy(path->courses, run->courses, sizeof(path->courses));
 	for (uint32_t depth = 1; depth <= w->depth; depth++) {
-		const struct crash_world *at = &run->worlds[depth];
+		const struct crash_cut *at = &run->worlds[depth].cut;
 		struct pc_crash_cut *cut = &path->cuts[depth - 1];
-		const uint32_t disk_nr = mem_backing_pending_nr(at->from->mb);
-		uint8_t *disk = crash_must(calloc(1, disk_nr + 1));
 
 		*cut = (struct pc_crash_cut){.step = at->from->step, .point = at->from->point, .killed = at->killed, .bit_off = at->bit_off, .bit = at->bit};
-		for (uint32_t i = 0; i < disk_nr; i++)
-			disk[i] = at->disk_cut.policy == 1 || crash_keep_disk_write((void *)(uintptr_t)&at->disk_cut, i);
-		if (!at->killed && !(pc_crash_some_set(&cut->words, at->keep, at->from->store_nr) && pc_crash_some_set(&cut->disk, disk, disk_nr)))
+		if (!at->killed && !(pc_crash_some_set(&cut->words, at->keep, (uint32_t)at->from->media.store_nr) &&
+				     pc_crash_some_set(&cut->disk, at->keep_disk, at->from->disk.pending_nr)))
 			path->lossy = true;
-		free(disk);
 	}
 }
 
@@ -80,10 +119,14 @@ void crash_fail(struct crash_world *w, const char *fmt, ...)
 	note_path(w, &result->path);
 	for (uint32_t depth = 0; depth <= w->depth; depth++) {
 		const struct crash_world *at = &w->run->worlds[depth];
+		char text[512];
 
-		if (depth > 0)
-			used += (size_t)snprintf(result->text + used, sizeof(result->text) - used, "  power cut %u: %s\n", depth, at->state);
-		used += (size_t)snprintf(result->text + used, sizeof(result->text) - used, "  %s\n", at->what);
+		if (depth > 0) {
+			crash_cut_to_text(&at->cut, text, sizeof(text));
+			used += (size_t)snprintf(result->text + used, sizeof(result->text) - used, "  power cut %u: %s\n", depth, text);
+		}
+		crash_doing_to_text(&at->doing, text, sizeof(text));
+		used += (size_t)snprintf(result->text + used, sizeof(result->text) - used, "  %s\n", text);
 	}
 	used += (size_t)snprintf(result->text + used, sizeof(result->text) - used, "  WRONG: ");
 	va_start(args, fmt);
@@ -104,9 +147,16 @@ void pc_crash_print_where(void)
 	if (run == NULL)
 		return;
 	for (uint32_t depth = 0; depth <= run->settings->depth; depth++) {
-		if (depth > 0 && run->worlds[depth].cache == NULL && run->worlds[depth].what[0] == '\0')
+		const struct crash_world *w = &run->worlds[depth];
+		char text[512];
+
+		if (depth > 0 && w->doing.before == NULL)
 			break;
-		put_line(run->worlds[depth].state);
-		put_line(run->worlds[depth].what);
+		if (depth > 0) {
+			crash_cut_to_text(&w->cut, text, sizeof(text));
+			put_line(text);
+		}
+		crash_doing_to_text(&w->doing, text, sizeof(text));
+		put_line(text);
 	}
 }

@@ -33,10 +33,6 @@ static bool world_init(struct crash_run *run, uint32_t depth)
 							 .block_bytes = shape->block_bytes,
 							 .commit_flush = shape->commit_flush,
 							 .order_batch = shape->order_batch};
-	const struct mem_backing_options backing_options = {.size_bytes = (uint64_t)shape->backing_blk * shape->block_bytes,
-							    .block_bytes = shape->block_bytes,
-							    .write_through = shape->write_through,
-							    .failed_flush_drops = true};
 
 	w->run = run;
 	w->depth = depth;
@@ -48,10 +44,7 @@ static bool world_init(struct crash_run *run, uint32_t depth)
 				       .nonce = draw_nonce,
 				       .nonce_user = w};
 	w->oracle = crash_must(pc_oracle_new(&oracle_options));
-	w->mb = crash_must(mem_backing_create(&backing_options));
-	mem_backing_observe(w->mb, crash_at_backing, w);
-	w->image = crash_must(malloc(shape->media_bytes));
-	w->backing_image = crash_must(malloc(backing_options.size_bytes));
+	pc_oracle_disk_format(w->oracle, &w->disk);
 	if (pc_sim_new(shape->media_bytes, shape->page ? PC_GRAN_PAGE : PC_GRAN_CACHE_LINE, 0, &w->sim) != 0)
 		return false;
 	pc_sim_skip_site(w->sim, run->settings->skip_site);
@@ -82,18 +75,15 @@ static void world_fini(struct crash_world *w)
 	if (w->cache != NULL)
 		pc_cache_abandon(w->cache);
 	for (uint32_t i = 0; i < SNAP_NR_MAX; i++) {
-		free(w->snaps[i].durable);
-		free(w->snaps[i].stores);
-		mem_backing_destroy(w->snaps[i].mb);
+		pc_sim_saved_fini(&w->snaps[i].media);
+		free(w->snaps[i].line_of);
 		pc_oracle_disk_fini(&w->snaps[i].disk);
 	}
 	pc_sim_free(w->sim);
-	mem_backing_destroy(w->mb);
 	pc_oracle_free(w->oracle);
 	pc_oracle_disk_fini(&w->disk);
-	free(w->image);
-	free(w->backing_image);
-	free(w->keep);
+	free(w->cut.keep);
+	free(w->cut.keep_disk);
 }
 
 static void set_option(struct crash_run *run, int option, uint64_t value)
@@ -125,7 +115,7 @@ static void config_init(struct crash_run *run)
 
 static bool do_format(struct crash_world *w)
 {
-	struct pcache_backing *backing = crash_must(mem_backing_attach(w->mb));
+	struct pcache_backing *backing = crash_attach(w);
 	int rc;
 
 	crash_call_begin(w);
@@ -143,7 +133,7 @@ static bool make_old_cache(struct crash_world *w)
 	const struct pc_crash_plan *plan = w->run->plan;
 	struct pc_oracle *oracle = w->oracle;
 
-	snprintf(w->what, sizeof(w->what), "older cache");
+	w->doing = (struct crash_doing){.before = "older cache"};
 	if (!do_format(w) || !crash_open(w))
 		return false;
 	w->oracle = crash_must(pc_oracle_clone(oracle));
@@ -162,11 +152,11 @@ static bool make_old_cache(struct crash_world *w)
 	while (pc_oracle_next_version(oracle) < 1000)
 		; /* the old versions are never given again */
 	/* Writes of a full cache may have run write-back; on a fresh backing the old cache is then no whole state any more. */
-	if (memcmp(mem_backing_live(w->mb), w->backing_image, mem_backing_size(w->mb)) != 0)
-		w->run->old_is_broken = true;
-	mem_backing_load(w->mb, w->backing_image);
-	pc_oracle_disk_load(w->oracle, &w->disk, w->backing_image);
-	w->disk.pending_nr = 0;
+	for (uint32_t blk = 0; blk < w->disk.block_nr; blk++) {
+		if (w->disk.live[blk].kind != PC_SEEN_DATA || w->disk.live[blk].version != 1)
+			w->run->old_is_broken = true;
+	}
+	pc_oracle_disk_format(w->oracle, &w->disk);
 	return !w->run->stop;
 }
 
@@ -175,13 +165,10 @@ static bool first_open(struct crash_run *run)
 {
 	struct crash_world *w = &run->worlds[0];
 
-	pc_oracle_fill(w->oracle, w->backing_image, 0, run->shape.backing_blk, 1);
-	mem_backing_load(w->mb, w->backing_image);
-	pc_oracle_disk_load(w->oracle, &w->disk, w->backing_image);
 	w->no_faults = true;
 	if (run->shape.old_cache && !make_old_cache(w))
 		return false;
-	snprintf(w->what, sizeof(w->what), "format");
+	w->doing = (struct crash_doing){.before = "format"};
 	w->rng.state = pc_rng_mix(run->settings->seed + 13);
 	w->exploring = run->settings->seed % 4 == 0 && !run->old_is_broken;
 	w->point_pct = 100;
@@ -195,7 +182,7 @@ static bool first_open(struct crash_run *run)
 	crash_between(w); /* from here on there is the new cache, and nothing else */
 	if (run->stop)
 		return false;
-	snprintf(w->what, sizeof(w->what), "first open");
+	w->doing = (struct crash_doing){.before = "first open"};
 	if (!crash_open(w))
 		return false;
 	w->no_faults = false;
@@ -208,14 +195,16 @@ static void run_op(struct crash_run *run, uint32_t i, uint32_t point_pct)
 	const struct pc_crash_settings *settings = run->settings;
 	const struct pc_gen_op *op = &run->plan->ops[i];
 	struct crash_world *w = &run->worlds[0];
-	char text[128];
 
 	run->op_idx = i;
 	crash_begin_step(w, i + 1);
-	pc_gen_op_to_text(op, text, sizeof(text));
-	snprintf(w->what, sizeof(w->what), "operation %u: %s", i, text);
-	if (settings->trace)
-		fprintf(stderr, "%s\n", w->what);
+	w->doing = (struct crash_doing){.before = "operation ", .nr = i, .after = ": ", .op = op};
+	if (settings->trace) {
+		char text[160];
+
+		crash_doing_to_text(&w->doing, text, sizeof(text));
+		fprintf(stderr, "%s\n", text);
+	}
 	w->rng.state = pc_rng_mix(settings->seed ^ pc_rng_mix(op->nr != 0 ? op->nr : i));
 	w->exploring = i >= run->shape.warm_nr && settings->depth > 0;
 	w->point_pct = point_pct;
@@ -241,7 +230,7 @@ static void run_ops(struct crash_run *run)
 	if (run->stop || limit < op_nr)
 		return;
 	crash_begin_step(w, limit + 1);
-	snprintf(w->what, sizeof(w->what), "at the end");
+	w->doing = (struct crash_doing){.before = "at the end"};
 	w->exploring = false;
 	w->no_faults = true;
 	if (crash_check_all_live(w))
@@ -282,6 +271,7 @@ void pc_crash_run(const struct pc_crash_settings *settings, struct pc_crash_resu
 	if (first_open(run))
 		run_ops(run);
 	crash_current_run = NULL;
+	out_result->digest = run->digest;
 	for (uint32_t depth = 0; depth <= settings->depth; depth++) {
 		collect_sites(&run->worlds[depth], out_result);
 		world_fini(&run->worlds[depth]);

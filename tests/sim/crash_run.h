@@ -30,6 +30,7 @@ struct pc_crash_site { /* a place in the library that calls flush, fence or sync
 };
 
 struct pc_crash_result {
+	uint64_t digest; /* of every state: image, what was recovered, verdict; the same on every machine and in every build */
 	uint64_t states; /* crash images that were recovered and checked */
 	uint64_t distinct; /* of these, different ones */
 	uint32_t depth; /* most power cuts in a row */

@@ -8,69 +8,31 @@
  * Recovery is a search for a subset: each block that was read picks one entry. Picking an entry of a pending unit says "that unit happened", passing over
  * an entry of a pending unit says "that one did not". The choice fits if no unit is both. Blocks of zeroes may leave several choices; these are
  * tried newest first.
- *
- * The rule of the backing is checked for all subsets of its unflushed writes at once. Version v of a block allows exactly the epochs e from that of v
- * to that of the next newer version. A set of intervals has a common point if every two have one, so it is enough to compare, over all
- * pairs of different blocks, the largest lower end with the smallest upper end.
  */
-#include "sim/oracle.h"
+#include "sim/oracle_internal.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define NO_ENTRY UINT32_MAX
-#define NO_SLOT 255u
-#define EPOCH_NONE UINT32_MAX
 #define WORD_TAG UINT64_C(0x2b)
 #define CHOICES_MAX 24u
 #define SEARCH_STEPS_MAX 200000u
 
-struct entry {
-	uint32_t version;
-	uint32_t epoch;
-	uint32_t older; /* index, or NO_ENTRY */
-	uint16_t blk;
-	uint8_t slot; /* pending unit, or NO_SLOT: durable */
-	bool zero : 1;
-	bool hidden : 1; /* the same unit wrote over it: on the backing for a moment at most, never read */
-};
-
-struct unit {
-	uint32_t first; /* index of its first entry */
-	bool used;
-	bool atomic;
-};
-
-struct pc_oracle {
-	struct pc_oracle_options options;
-	uint32_t next_version;
-	uint32_t epoch;
-	uint64_t changes;
-	uint32_t open_slot; /* unit between begin and end, or NO_SLOT */
-	struct unit units[PC_ORACLE_PENDING_MAX];
-	uint32_t newest[PC_ORACLE_BLOCK_NR_MAX];
-	uint32_t drained_version[PC_ORACLE_BLOCK_NR_MAX]; /* entries older than this one are never on the backing again; 0: none */
-	char text[512];
-	struct entry *entries;
-	uint32_t entry_nr;
-	uint32_t entry_max;
-};
-
 /* --- life --- */
 
-static void *must(void *memory)
+void *pc_oracle_must(void *memory)
 {
 	if (memory == NULL)
 		abort(); /* a test program: there is nothing better to do */
 	return memory;
 }
 
-static uint32_t add_entry(struct pc_oracle *oracle, const struct entry *entry)
+static uint32_t add_entry(struct pc_oracle *oracle, const struct pc_oracle_entry *entry)
 {
 	if (oracle->entry_nr == oracle->entry_max) {
 		oracle->entry_max = oracle->entry_max * 2 + 256;
-		oracle->entries = must(realloc(oracle->entries, oracle->entry_max * sizeof(*oracle->entries)));
+		oracle->entries = pc_oracle_must(realloc(oracle->entries, oracle->entry_max * sizeof(*oracle->entries)));
 	}
 	oracle->entries[oracle->entry_nr] = *entry;
 	return oracle->entry_nr++;
@@ -85,9 +47,9 @@ struct pc_oracle *pc_oracle_new(const struct pc_oracle_options *options)
 	oracle->options = *options;
 	oracle->next_version = 2;
 	oracle->epoch = 1;
-	oracle->open_slot = NO_SLOT;
+	oracle->open_slot = PC_ORACLE_NO_SLOT;
 	for (uint32_t blk = 0; blk < options->block_nr; blk++) {
-		const struct entry entry = {.version = 1, .older = NO_ENTRY, .blk = (uint16_t)blk, .slot = NO_SLOT};
+		const struct pc_oracle_entry entry = {.version = 1, .older = PC_ORACLE_NO_ENTRY, .blk = (uint16_t)blk, .slot = PC_ORACLE_NO_SLOT};
 
 		oracle->newest[blk] = add_entry(oracle, &entry);
 	}
@@ -96,19 +58,26 @@ struct pc_oracle *pc_oracle_new(const struct pc_oracle_options *options)
 
 bool pc_oracle_copy(struct pc_oracle *to, const struct pc_oracle *from)
 {
-	struct entry *entries = to->entries;
-	uint32_t entry_max = to->entry_max;
+	const size_t table_bytes = from->options.block_nr * sizeof(*from->newest);
 
-	if (entry_max < from->entry_nr) {
-		entry_max = from->entry_max;
-		entries = realloc(entries, entry_max * sizeof(*entries));
+	if (to->entry_max < from->entry_nr) {
+		struct pc_oracle_entry *entries = realloc(to->entries, from->entry_max * sizeof(*entries));
+
 		if (entries == NULL)
 			return false;
+		to->entries = entries;
+		to->entry_max = from->entry_max;
 	}
-	memcpy(to, from, sizeof(*to));
-	memcpy(entries, from->entries, from->entry_nr * sizeof(*entries));
-	to->entries = entries;
-	to->entry_max = entry_max;
+	to->options = from->options;
+	to->next_version = from->next_version;
+	to->epoch = from->epoch;
+	to->changes = from->changes;
+	to->open_slot = from->open_slot;
+	memcpy(to->units, from->units, sizeof(to->units));
+	memcpy(to->newest, from->newest, table_bytes);
+	memcpy(to->drained_version, from->drained_version, table_bytes);
+	memcpy(to->entries, from->entries, from->entry_nr * sizeof(*to->entries));
+	to->entry_nr = from->entry_nr;
 	return true;
 }
 
@@ -141,6 +110,18 @@ uint64_t pc_oracle_changes(const struct pc_oracle *oracle)
 	return oracle->changes;
 }
 
+uint64_t pc_oracle_hash(const struct pc_oracle *oracle)
+{
+	uint64_t hash = 0;
+
+	for (uint32_t blk = 0; blk < oracle->options.block_nr; blk++) {
+		const struct pc_oracle_entry *entry = &oracle->entries[oracle->newest[blk]];
+
+		hash = ((hash ^ hash >> 29) + entry->version * 2u + entry->zero) * UINT64_C(0x9e3779b97f4a7c15);
+	}
+	return hash;
+}
+
 /* --- payload --- */
 
 static uint64_t payload_word(uint32_t version, uint32_t blk, uint32_t word)
@@ -153,44 +134,54 @@ uint32_t pc_oracle_next_version(struct pc_oracle *oracle)
 	return oracle->next_version++;
 }
 
+/* Some words at once; the compiler makes of them what the machine has. */
+typedef uint64_t lanes __attribute__((vector_size(32)));
+#define LANE_NR 4u
+
 void pc_oracle_fill(const struct pc_oracle *oracle, void *buf, uint32_t blk, uint32_t len_blk, uint32_t version)
 {
 	const uint32_t word_nr = oracle->options.block_bytes / 8;
 	uint8_t *to = buf;
 
 	for (uint32_t i = 0; i < len_blk; i++) {
-		for (uint32_t word = 0; word < word_nr; word++) {
-			const uint64_t value = payload_word(version, blk + i, word);
+		const uint64_t first = payload_word(version, blk + i, 0);
+		lanes values = {first, first + 1, first + 2, first + 3};
 
-			memcpy(to, &value, sizeof(value));
-			to += sizeof(value);
+		for (uint32_t word = 0; word < word_nr; word += LANE_NR) {
+			memcpy(to, &values, sizeof(values));
+			values += LANE_NR;
+			to += sizeof(values);
 		}
 	}
 }
 
+/* Whether a block is words that count up from the first by step. */
+static bool counts_up(const uint8_t *buf, uint32_t block_bytes, uint64_t first, uint64_t step)
+{
+	lanes expected = {first, first + step, first + 2 * step, first + 3 * step};
+	lanes bad = {0};
+	lanes values;
+
+	for (uint32_t at = 0; at < block_bytes; at += (uint32_t)sizeof(values)) {
+		memcpy(&values, buf + at, sizeof(values));
+		bad |= values ^ expected;
+		expected += LANE_NR * step;
+	}
+	return (bad[0] | bad[1] | bad[2] | bad[3]) == 0;
+}
+
 struct pc_seen pc_oracle_look(const struct pc_oracle *oracle, uint32_t blk, const void *buf)
 {
-	const uint32_t word_nr = oracle->options.block_bytes / 8;
 	struct pc_seen seen = {0, PC_SEEN_BAD};
-	uint64_t words[PC_PAGE_BYTES / 8];
-	uint64_t bad = 0;
+	uint64_t first;
 
-	memcpy(words, buf, oracle->options.block_bytes);
-	if (words[0] == 0) {
-		for (uint32_t i = 1; i < word_nr; i++)
-			bad |= words[i];
-		if (bad == 0)
-			seen.kind = PC_SEEN_ZERO;
+	memcpy(&first, buf, sizeof(first));
+	if (first != 0 && first != payload_word((uint32_t)(first >> 32), blk, 0))
 		return seen;
-	}
-	if (words[0] != payload_word((uint32_t)(words[0] >> 32), blk, 0))
+	if (!counts_up(buf, oracle->options.block_bytes, first, first != 0))
 		return seen;
-	for (uint32_t i = 1; i < word_nr; i++)
-		bad |= words[i] ^ (words[0] + i);
-	if (bad == 0) {
-		seen.kind = PC_SEEN_DATA;
-		seen.version = (uint32_t)(words[0] >> 32);
-	}
+	seen.kind = first == 0 ? PC_SEEN_ZERO : PC_SEEN_DATA;
+	seen.version = (uint32_t)(first >> 32);
 	return seen;
 }
 
@@ -234,9 +225,9 @@ void pc_oracle_begin(struct pc_oracle *oracle, bool atomic)
 
 	while (slot < PC_ORACLE_PENDING_MAX && oracle->units[slot].used)
 		slot++;
-	if (slot == PC_ORACLE_PENDING_MAX || oracle->open_slot != NO_SLOT)
+	if (slot == PC_ORACLE_PENDING_MAX || oracle->open_slot != PC_ORACLE_NO_SLOT)
 		abort();
-	oracle->units[slot] = (struct unit){.first = oracle->entry_nr, .used = true, .atomic = atomic};
+	oracle->units[slot] = (struct pc_oracle_unit){.first = oracle->entry_nr, .used = true, .atomic = atomic};
 	oracle->open_slot = slot;
 	oracle->changes++;
 }
@@ -244,8 +235,8 @@ void pc_oracle_begin(struct pc_oracle *oracle, bool atomic)
 void pc_oracle_put(struct pc_oracle *oracle, uint32_t blk, uint32_t len_blk, uint32_t version, bool zero)
 {
 	for (uint32_t i = blk; i < blk + len_blk; i++) {
-		struct entry *newest = &oracle->entries[oracle->newest[i]];
-		const struct entry entry = {.version = version,
+		struct pc_oracle_entry *newest = &oracle->entries[oracle->newest[i]];
+		const struct pc_oracle_entry entry = {.version = version,
 					    .epoch = oracle->epoch,
 					    .older = oracle->newest[i],
 					    .blk = (uint16_t)i,
@@ -261,10 +252,10 @@ void pc_oracle_put(struct pc_oracle *oracle, uint32_t blk, uint32_t len_blk, uin
 /* Takes the entry out of the history of its block. */
 static void unlink_entry(struct pc_oracle *oracle, uint32_t idx)
 {
-	const struct entry *entry = &oracle->entries[idx];
+	const struct pc_oracle_entry *entry = &oracle->entries[idx];
 	uint32_t *link = &oracle->newest[entry->blk];
 
-	while (*link != idx && *link != NO_ENTRY)
+	while (*link != idx && *link != PC_ORACLE_NO_ENTRY)
 		link = &oracle->entries[*link].older;
 	if (*link == idx)
 		*link = entry->older;
@@ -274,7 +265,7 @@ static void make_durable(struct pc_oracle *oracle, uint32_t slot)
 {
 	for (uint32_t i = oracle->units[slot].first; i < oracle->entry_nr; i++) {
 		if (oracle->entries[i].slot == slot)
-			oracle->entries[i].slot = NO_SLOT;
+			oracle->entries[i].slot = PC_ORACLE_NO_SLOT;
 	}
 	oracle->units[slot].used = false;
 }
@@ -291,7 +282,7 @@ void pc_oracle_end(struct pc_oracle *oracle, bool ok, bool durable)
 	} else if (durable || !oracle->options.commit_flush) {
 		make_durable(oracle, slot);
 	}
-	oracle->open_slot = NO_SLOT;
+	oracle->open_slot = PC_ORACLE_NO_SLOT;
 	oracle->changes++;
 }
 
@@ -323,7 +314,7 @@ uint32_t pc_oracle_pending_nr(const struct pc_oracle *oracle)
 
 /* --- live reads and recovery --- */
 
-static bool matches(const struct entry *entry, const struct pc_seen *seen)
+bool pc_oracle_matches(const struct pc_oracle_entry *entry, const struct pc_seen *seen)
 {
 	if (seen->kind == PC_SEEN_ZERO)
 		return entry->zero;
@@ -331,23 +322,23 @@ static bool matches(const struct entry *entry, const struct pc_seen *seen)
 }
 
 /* Names an entry: "v12", or "v12 (zeroes)". */
-static const char *entry_text(const struct entry *entry, char *text, size_t text_bytes)
+static const char *entry_text(const struct pc_oracle_entry *entry, char *text, size_t text_bytes)
 {
 	snprintf(text, text_bytes, "v%u%s (epoch %u%s)", entry->version, entry->zero ? " zeroes" : "", entry->epoch,
-		 entry->slot == NO_SLOT ? "" : ", not durable");
+		 entry->slot == PC_ORACLE_NO_SLOT ? "" : ", not durable");
 	return text;
 }
 
 /* Says what block blk holds and what it may hold. */
-static void blame_block(struct pc_oracle *oracle, const char *where, uint32_t blk, const struct pc_seen *seen, const void *buf)
+void pc_oracle_blame(struct pc_oracle *oracle, const char *where, uint32_t blk, const struct pc_seen *seen, const void *buf)
 {
 	char held[400] = "";
 	char newest[64];
 	char durable[64];
-	const struct entry *entry = &oracle->entries[oracle->newest[blk]];
+	const struct pc_oracle_entry *entry = &oracle->entries[oracle->newest[blk]];
 
 	entry_text(entry, newest, sizeof(newest));
-	while (entry->slot != NO_SLOT)
+	while (entry->slot != PC_ORACLE_NO_SLOT)
 		entry = &oracle->entries[entry->older];
 	entry_text(entry, durable, sizeof(durable));
 	if (seen->kind == PC_SEEN_BAD && buf != NULL)
@@ -366,15 +357,15 @@ bool pc_oracle_check_live(struct pc_oracle *oracle, uint32_t blk, const void *bu
 {
 	const struct pc_seen seen = pc_oracle_look(oracle, blk, buf);
 
-	if (matches(&oracle->entries[oracle->newest[blk]], &seen))
+	if (pc_oracle_matches(&oracle->entries[oracle->newest[blk]], &seen))
 		return true;
-	blame_block(oracle, "live read", blk, &seen, buf);
+	pc_oracle_blame(oracle, "live read", blk, &seen, buf);
 	return false;
 }
 
 struct pc_seen pc_oracle_newest(const struct pc_oracle *oracle, uint32_t blk)
 {
-	const struct entry *entry = &oracle->entries[oracle->newest[blk]];
+	const struct pc_oracle_entry *entry = &oracle->entries[oracle->newest[blk]];
 	const struct pc_seen seen = {entry->zero ? 0 : entry->version, entry->zero ? PC_SEEN_ZERO : PC_SEEN_DATA};
 
 	return seen;
@@ -406,12 +397,12 @@ static void list_choices(const struct pc_oracle *oracle, uint32_t blk, const str
 
 	out->blk = blk;
 	out->choice_nr = 0;
-	for (uint32_t idx = oracle->newest[blk]; idx != NO_ENTRY; idx = oracle->entries[idx].older) {
-		const struct entry *entry = &oracle->entries[idx];
-		const bool pending = entry->slot != NO_SLOT;
+	for (uint32_t idx = oracle->newest[blk]; idx != PC_ORACLE_NO_ENTRY; idx = oracle->entries[idx].older) {
+		const struct pc_oracle_entry *entry = &oracle->entries[idx];
+		const bool pending = entry->slot != PC_ORACLE_NO_SLOT;
 		const uint64_t bit = pending && oracle->units[entry->slot].atomic ? UINT64_C(1) << entry->slot : 0;
 
-		if (matches(entry, seen) && !entry->hidden && out->choice_nr < CHOICES_MAX)
+		if (pc_oracle_matches(entry, seen) && !entry->hidden && out->choice_nr < CHOICES_MAX)
 			out->choice[out->choice_nr++] = (struct choice){.entry = idx, .needs = bit, .denies = passed};
 		if (!pending)
 			break;
@@ -454,8 +445,8 @@ static void blame_unit(struct pc_oracle *oracle, const struct search *search, ui
 	while (slot < PC_ORACLE_PENDING_MAX - 1 && (both >> slot & 1) == 0)
 		slot++;
 	for (uint32_t blk = 0; blk < oracle->options.block_nr; blk++) {
-		for (uint32_t idx = oracle->newest[blk]; idx != NO_ENTRY; idx = oracle->entries[idx].older) {
-			const struct entry *entry = &oracle->entries[idx];
+		for (uint32_t idx = oracle->newest[blk]; idx != PC_ORACLE_NO_ENTRY; idx = oracle->entries[idx].older) {
+			const struct pc_oracle_entry *entry = &oracle->entries[idx];
 
 			if (entry->slot == slot && idx == search->picked[blk]) {
 				with = blk;
@@ -480,13 +471,13 @@ static void collapse(struct pc_oracle *oracle, const struct search *search, uint
 
 		oracle->newest[blk] = search->picked[blk];
 		link = &oracle->newest[blk];
-		while (*link != NO_ENTRY && oracle->entries[*link].slot != NO_SLOT) {
-			struct entry *entry = &oracle->entries[*link];
+		while (*link != PC_ORACLE_NO_ENTRY && oracle->entries[*link].slot != PC_ORACLE_NO_SLOT) {
+			struct pc_oracle_entry *entry = &oracle->entries[*link];
 
 			if (denies >> entry->slot & 1) {
 				*link = entry->older;
 			} else {
-				entry->slot = NO_SLOT;
+				entry->slot = PC_ORACLE_NO_SLOT;
 				link = &entry->older;
 			}
 		}
@@ -496,7 +487,7 @@ static void collapse(struct pc_oracle *oracle, const struct search *search, uint
 		if (oracle->units[slot].used)
 			make_durable(oracle, slot);
 	}
-	oracle->open_slot = NO_SLOT;
+	oracle->open_slot = PC_ORACLE_NO_SLOT;
 	oracle->changes++;
 }
 
@@ -515,7 +506,7 @@ bool pc_oracle_recover(struct pc_oracle *oracle, const uint8_t *image)
 
 		list_choices(oracle, blk, &seen, choices);
 		if (choices->choice_nr == 0) {
-			blame_block(oracle, "recovered", blk, &seen, buf);
+			pc_oracle_blame(oracle, "recovered", blk, &seen, buf);
 			return false;
 		}
 		search.picked[blk] = choices->choice[0].entry;
@@ -535,209 +526,5 @@ bool pc_oracle_recover(struct pc_oracle *oracle, const uint8_t *image)
 		return false;
 	}
 	collapse(oracle, &search, denies);
-	return true;
-}
-
-/* --- backing --- */
-
-void pc_oracle_disk_init(struct pc_oracle_disk *disk)
-{
-	memset(disk, 0, sizeof(*disk));
-}
-
-void pc_oracle_disk_fini(struct pc_oracle_disk *disk)
-{
-	free(disk->pending);
-	memset(disk, 0, sizeof(*disk));
-}
-
-bool pc_oracle_disk_copy(struct pc_oracle_disk *to, const struct pc_oracle_disk *from)
-{
-	if (to->pending_max < from->pending_nr) {
-		struct pc_oracle_disk_write *pending = realloc(to->pending, from->pending_max * sizeof(*pending));
-
-		if (pending == NULL)
-			return false;
-		to->pending = pending;
-		to->pending_max = from->pending_max;
-	}
-	memcpy(to->durable, from->durable, sizeof(to->durable));
-	if (from->pending_nr != 0)
-		memcpy(to->pending, from->pending, from->pending_nr * sizeof(*to->pending));
-	to->pending_nr = from->pending_nr;
-	return true;
-}
-
-void pc_oracle_disk_load(const struct pc_oracle *oracle, struct pc_oracle_disk *disk, const uint8_t *image)
-{
-	disk->pending_nr = 0;
-	for (uint32_t blk = 0; blk < oracle->options.block_nr; blk++)
-		disk->durable[blk] = pc_oracle_look(oracle, blk, image + (size_t)blk * oracle->options.block_bytes);
-}
-
-bool pc_oracle_disk_write(struct pc_oracle *oracle, struct pc_oracle_disk *disk, uint32_t blk, uint32_t len_blk, const uint8_t *buf)
-{
-	for (uint32_t i = 0; i < len_blk; i++) {
-		struct pc_seen seen = {0, PC_SEEN_ZERO};
-		const uint8_t *from = buf == NULL ? NULL : buf + (size_t)i * oracle->options.block_bytes;
-
-		if (from != NULL)
-			seen = pc_oracle_look(oracle, blk + i, from);
-		if (seen.kind == PC_SEEN_BAD) {
-			blame_block(oracle, "written to the backing", blk + i, &seen, from);
-			return false;
-		}
-		if (disk->pending_nr == disk->pending_max) {
-			disk->pending_max = disk->pending_max * 2 + 64;
-			disk->pending = must(realloc(disk->pending, disk->pending_max * sizeof(*disk->pending)));
-		}
-		disk->pending[disk->pending_nr++] = (struct pc_oracle_disk_write){.blk = blk + i, .seen = seen};
-	}
-	return true;
-}
-
-void pc_oracle_disk_flush(struct pc_oracle_disk *disk)
-{
-	uint32_t kept_nr = 0;
-
-	for (uint32_t i = 0; i < disk->pending_nr; i++) {
-		const uint32_t blk = disk->pending[i].blk;
-
-		if (disk->pending[i].forgotten)
-			continue;
-		disk->durable[blk] = disk->pending[i].seen;
-		/* What was forgotten of this block before can no longer come over it. */
-		for (uint32_t j = 0; j < i; j++) {
-			if (disk->pending[j].blk == blk)
-				disk->pending[j].forgotten = false;
-		}
-	}
-	for (uint32_t i = 0; i < disk->pending_nr; i++) {
-		if (disk->pending[i].forgotten)
-			disk->pending[kept_nr++] = disk->pending[i];
-	}
-	disk->pending_nr = kept_nr;
-}
-
-void pc_oracle_disk_flush_failed(struct pc_oracle_disk *disk)
-{
-	for (uint32_t i = 0; i < disk->pending_nr; i++)
-		disk->pending[i].forgotten = true;
-}
-
-struct span { /* epochs e for which a version on the backing is right */
-	uint32_t low;
-	uint32_t high;
-};
-
-/* Widens *span over every entry that seen may be; false if there is none. */
-static bool find_span(const struct pc_oracle *oracle, uint32_t blk, const struct pc_seen *seen, struct span *span)
-{
-	uint32_t newer_epoch = EPOCH_NONE;
-	bool found = false;
-
-	for (uint32_t idx = oracle->newest[blk]; idx != NO_ENTRY; idx = oracle->entries[idx].older) {
-		const struct entry *entry = &oracle->entries[idx];
-
-		if (matches(entry, seen)) {
-			if (!found)
-				span->high = newer_epoch;
-			span->low = entry->epoch;
-			found = true;
-			if (!entry->zero)
-				break;
-		}
-		if (entry->version == oracle->drained_version[blk])
-			break;
-		newer_epoch = entry->epoch;
-	}
-	return found;
-}
-
-struct bounds { /* over all that one block may hold after a power cut */
-	uint32_t max_low;
-	uint32_t min_high;
-};
-
-static bool bound_block(struct pc_oracle *oracle, struct bounds *bounds, uint32_t blk, const struct pc_seen *seen)
-{
-	struct span span = {0, 0};
-
-	if (!find_span(oracle, blk, seen, &span)) {
-		blame_block(oracle, "backing alone", blk, seen, NULL);
-		return false;
-	}
-	bounds->max_low = PC_MAX(bounds->max_low, span.low);
-	bounds->min_high = PC_MIN(bounds->min_high, span.high);
-	return true;
-}
-
-bool pc_oracle_check_backing(struct pc_oracle *oracle, const struct pc_oracle_disk *disk)
-{
-	static struct bounds bounds[PC_ORACLE_BLOCK_NR_MAX];
-	const uint32_t block_nr = oracle->options.block_nr;
-	uint32_t low[2] = {UINT32_MAX, UINT32_MAX}; /* the two blocks with the largest lower ends */
-	uint32_t high[2] = {UINT32_MAX, UINT32_MAX};
-
-	for (uint32_t blk = 0; blk < block_nr; blk++) {
-		bounds[blk] = (struct bounds){0, EPOCH_NONE};
-		if (!bound_block(oracle, &bounds[blk], blk, &disk->durable[blk]))
-			return false;
-	}
-	for (uint32_t i = 0; i < disk->pending_nr; i++) {
-		if (!bound_block(oracle, &bounds[disk->pending[i].blk], disk->pending[i].blk, &disk->pending[i].seen))
-			return false;
-	}
-	if (oracle->options.order_batch)
-		return true;
-	for (uint32_t blk = 0; blk < block_nr; blk++) {
-		if (low[0] == UINT32_MAX || bounds[blk].max_low > bounds[low[0]].max_low) {
-			low[1] = low[0];
-			low[0] = blk;
-		} else if (low[1] == UINT32_MAX || bounds[blk].max_low > bounds[low[1]].max_low) {
-			low[1] = blk;
-		}
-		if (high[0] == UINT32_MAX || bounds[blk].min_high < bounds[high[0]].min_high) {
-			high[1] = high[0];
-			high[0] = blk;
-		} else if (high[1] == UINT32_MAX || bounds[blk].min_high < bounds[high[1]].min_high) {
-			high[1] = blk;
-		}
-	}
-	for (uint32_t i = 0; i < 2; i++) {
-		for (uint32_t j = 0; j < 2; j++) {
-			if (low[i] == UINT32_MAX || high[j] == UINT32_MAX || low[i] == high[j])
-				continue;
-			if (bounds[low[i]].max_low <= bounds[high[j]].min_high)
-				continue;
-			snprintf(oracle->text, sizeof(oracle->text),
-				 "backing alone: block %u may hold a version of epoch %u while block %u may lack its version of epoch %u", low[i],
-				 bounds[low[i]].max_low, high[j], bounds[high[j]].min_high);
-			return false;
-		}
-	}
-	return true;
-}
-
-bool pc_oracle_drained(struct pc_oracle *oracle, const struct pc_oracle_disk *disk)
-{
-	for (uint32_t i = 0; i < disk->pending_nr; i++) {
-		const struct pc_oracle_disk_write *write = &disk->pending[i];
-
-		if (!matches(&oracle->entries[oracle->newest[write->blk]], &write->seen)) {
-			blame_block(oracle, "drained, but a power cut may still undo it on the backing", write->blk, &write->seen, NULL);
-			return false;
-		}
-	}
-	for (uint32_t blk = 0; blk < oracle->options.block_nr; blk++) {
-		const struct entry *entry = &oracle->entries[oracle->newest[blk]];
-
-		if (!matches(entry, &disk->durable[blk])) {
-			blame_block(oracle, "drained", blk, &disk->durable[blk], NULL);
-			return false;
-		}
-		oracle->drained_version[blk] = entry->version;
-	}
-	oracle->changes++;
 	return true;
 }

@@ -69,6 +69,8 @@ void pc_oracle_flushed(struct pc_oracle *oracle, bool ends_epoch);
 uint32_t pc_oracle_pending_nr(const struct pc_oracle *oracle);
 /* Counts everything that changes what the oracle accepts. */
 uint64_t pc_oracle_changes(const struct pc_oracle *oracle);
+/* A hash of the newest version of each block. */
+uint64_t pc_oracle_hash(const struct pc_oracle *oracle);
 
 /* --- what is seen --- */
 
@@ -80,14 +82,19 @@ struct pc_seen pc_oracle_newest(const struct pc_oracle *oracle, uint32_t blk);
 /* After a crash and a successful open: image holds block_nr blocks as read. Checks, and collapses to what was seen. */
 bool pc_oracle_recover(struct pc_oracle *oracle, const uint8_t *image);
 
-/* The backing as the oracle sees it: decoded durable content and the writes that are not flushed. */
+/*
+ * A disk: what a power cut leaves for certain, what reads see, and the writes that are not flushed, by blocks of the cache in issue order. A block is what its payload says, so the
+ * bytes are not kept: a write is decoded, and a read makes them anew.
+ */
 struct pc_oracle_disk_write {
 	uint32_t blk;
 	struct pc_seen seen;
 	bool forgotten; /* a flush failed: no later one makes it durable, but a power cut may keep it */
 };
 struct pc_oracle_disk {
+	uint32_t block_nr;
 	struct pc_seen durable[PC_ORACLE_BLOCK_NR_MAX];
+	struct pc_seen live[PC_ORACLE_BLOCK_NR_MAX];
 	struct pc_oracle_disk_write *pending;
 	uint32_t pending_nr;
 	uint32_t pending_max;
@@ -96,6 +103,11 @@ void pc_oracle_disk_init(struct pc_oracle_disk *disk);
 void pc_oracle_disk_fini(struct pc_oracle_disk *disk);
 bool pc_oracle_disk_copy(struct pc_oracle_disk *to, const struct pc_oracle_disk *from); /* false: no memory */
 void pc_oracle_disk_load(const struct pc_oracle *oracle, struct pc_oracle_disk *disk, const uint8_t *image);
+/* All blocks hold version 1. */
+void pc_oracle_disk_format(const struct pc_oracle *oracle, struct pc_oracle_disk *disk);
+/* Makes to what a power cut leaves of from that keeps the pending writes with keep[i]. */
+void pc_oracle_disk_cut(struct pc_oracle_disk *to, const struct pc_oracle_disk *from, const uint8_t *keep);
+void pc_oracle_disk_read(const struct pc_oracle *oracle, const struct pc_oracle_disk *disk, uint32_t blk, uint32_t len_blk, uint8_t *buf);
 /* One write of len_blk blocks; buf NULL: zeroes. False: no memory, or a block is torn or misplaced. */
 bool pc_oracle_disk_write(struct pc_oracle *oracle, struct pc_oracle_disk *disk, uint32_t blk, uint32_t len_blk, const uint8_t *buf);
 void pc_oracle_disk_flush(struct pc_oracle_disk *disk);

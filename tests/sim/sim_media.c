@@ -7,13 +7,10 @@
  * that for its word can never reach the media any more (a word does not go back), so a second pass drops it. In the usual case of one thread the
  * first pass takes all, and there is no second.
  *
- * An image hash is the exclusive or over all words of a mix of position and value, so it follows single words cheaply: pc_sim_explore
- * builds, hashes and undoes an image in time proportional to what is pending, not to the size of the image.
- *
  * Speed matters: a run is a few hundred operations on an image of some hundred KiB, and there are millions of runs. So there is no lock
  * unless asked for, no allocation after the array has grown once, and reset is two memcpy.
  */
-#include "sim/sim_media.h"
+#include "sim/sim_internal.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -26,94 +23,13 @@
 
 #include "pcache/errors.h"
 
-#define THREADS_MAX 63u /* the last bit is DEAD_THREAD */
-#define POISON_MAX 16u
-#define SITES_MAX 512u
-#define SUBSET_LIMIT 20u
 #define ALL_THREADS UINT64_MAX
 #define DEAD_THREAD (UINT64_C(1) << 63)
-#define WORDS_PER_LINE (PC_CACHE_LINE_BYTES / 8u)
 
-/* A store that is not durable yet. threads: bit of each thread whose fence makes it durable; 0: never (its sync failed). */
-struct entry {
-	uint64_t value;
-	uint64_t threads;
-	uint64_t seq;
-	uint32_t word;
-	uint32_t line; /* ordinal among the pending lines; valid while sim->lines_valid */
-};
-
-struct range {
-	uint64_t begin_off;
-	uint64_t end_off;
-};
-
-struct pc_sim {
-	struct pc_media media; /* first */
-	bool threaded;
-	bool closed;
-	bool stopped;
-	bool lines_valid;
-	bool hash_valid;
-	pthread_mutex_t lock; /* everything here, if threaded */
-	uint64_t *view; /* writable alias of media.base */
-	uint64_t *durable;
-	uint64_t durable_hash; /* valid if hash_valid */
-	uint64_t given_hash; /* of the last image that explore gave */
-	struct entry *entries;
-	size_t entry_nr;
-	size_t entry_cap;
-	uint64_t seq; /* of the last store; never goes back, so reset need not clear the arrays by word */
-	uint64_t base_seq; /* at the last reset */
-	uint64_t *stored_seq; /* by word: its last store */
-	uint64_t *settled_seq; /* by word: its newest durable store */
-	uint64_t *line_stamp; /* by line: number of the count that saw it */
-	uint32_t *line_ordinal; /* by line: valid if stamped */
-	uint64_t stamp;
-	size_t line_nr;
-	uint64_t thread_serials[THREADS_MAX];
-	uint32_t thread_nr;
-	uint64_t hook_left; /* events until the hook is called once; 0: at each */
-	pc_sim_hook hook;
-	void *hook_user;
-	uint64_t fail_nth; /* 0: off */
-	int fail_err;
-	struct range poison[POISON_MAX];
-	size_t poison_nr;
-	uint64_t end_off;
-	_Atomic bool faulty; /* there is poison, or the media ends early */
-	struct pc_sim_counts counts;
-	struct pc_sim_site sites[SITES_MAX];
-	size_t site_nr;
-	const void *skipped;
-	uint64_t *seen; /* explore: open-addressed set of hashes, 0 is free */
-	size_t seen_cap;
-	size_t seen_nr;
-};
-
-static void die(const char *why)
+void pc_sim_die(const char *why)
 {
 	fprintf(stderr, "sim_media: %s\n", why);
 	abort();
-}
-
-static uint64_t mix64(uint64_t x)
-{
-	x ^= x >> 32;
-	x *= UINT64_C(0xd6e8feb86659fd93);
-	x ^= x >> 32;
-	x *= UINT64_C(0xd6e8feb86659fd93);
-	return x ^ x >> 32;
-}
-
-static uint64_t word_hash(uint64_t word, uint64_t value)
-{
-	return mix64(value ^ (word + 1) * UINT64_C(0x9e3779b97f4a7c15));
-}
-
-static uint64_t words_of(const struct pc_sim *sim)
-{
-	return sim->media.len_bytes / 8;
 }
 
 static struct pc_sim *lock(struct pc_media *media)
@@ -152,26 +68,21 @@ static uint64_t thread_bit(struct pc_sim *sim)
 		if (sim->thread_serials[i] == serial)
 			return UINT64_C(1) << i;
 	}
-	if (sim->thread_nr == THREADS_MAX)
-		die("too many threads since the last reset");
+	if (sim->thread_nr == PC_SIM_THREADS_MAX)
+		pc_sim_die("too many threads since the last reset");
 	sim->thread_serials[sim->thread_nr] = serial;
 	return UINT64_C(1) << sim->thread_nr++;
 }
 
 /* ------------------------------------------------------------------------------------------------ stores */
 
-static bool is_pending(const struct pc_sim *sim, uint64_t word)
-{
-	return sim->stored_seq[word] > sim->base_seq && sim->stored_seq[word] > sim->settled_seq[word];
-}
-
 static void grow_entries(struct pc_sim *sim)
 {
 	size_t cap = sim->entry_cap ? sim->entry_cap * 2 : 4096;
-	struct entry *entries = realloc(sim->entries, cap * sizeof(*entries));
+	struct pc_sim_entry *entries = realloc(sim->entries, cap * sizeof(*entries));
 
 	if (entries == NULL)
-		die("no memory");
+		pc_sim_die("no memory");
 	sim->entries = entries;
 	sim->entry_cap = cap;
 }
@@ -179,9 +90,9 @@ static void grow_entries(struct pc_sim *sim)
 static void record_word(struct pc_sim *sim, uint64_t word, uint64_t threads)
 {
 	uint64_t value = sim->view[word];
-	struct entry *entry;
+	struct pc_sim_entry *entry;
 
-	if (sim->durable[word] == value && !is_pending(sim, word))
+	if (sim->durable[word] == value && !pc_sim_is_pending(sim, word))
 		return;
 	if (sim->entry_nr == sim->entry_cap)
 		grow_entries(sim);
@@ -202,20 +113,17 @@ static void settle(struct pc_sim *sim, uint64_t threads, uint64_t seq_max)
 
 	sim->lines_valid = false;
 	for (size_t i = 0; i < sim->entry_nr; i++) {
-		const struct entry *entry = &sim->entries[i];
+		const struct pc_sim_entry *entry = &sim->entries[i];
 
 		if (!(entry->threads & threads) || entry->seq > seq_max) {
 			left++;
 			continue;
 		}
-		if (sim->hash_valid)
-			sim->durable_hash ^= word_hash(entry->word, sim->durable[entry->word]) ^
-					     word_hash(entry->word, entry->value);
-		sim->durable[entry->word] = entry->value;
+		pc_sim_set_durable(sim, entry->word, entry->value);
 		sim->settled_seq[entry->word] = entry->seq;
 	}
 	for (size_t i = 0; left > 0 && i < sim->entry_nr; i++) {
-		const struct entry *entry = &sim->entries[i];
+		const struct pc_sim_entry *entry = &sim->entries[i];
 
 		if ((!(entry->threads & threads) || entry->seq > seq_max) &&
 		    entry->seq > sim->settled_seq[entry->word])
@@ -227,9 +135,16 @@ static void settle(struct pc_sim *sim, uint64_t threads, uint64_t seq_max)
 static void check_range(const struct pc_sim *sim, uint64_t media_off, uint64_t len)
 {
 	if (media_off > sim->media.len_bytes || len > sim->media.len_bytes - media_off)
-		die("range outside of the media");
+		pc_sim_die("range outside of the media");
 	if (sim->closed)
-		die("media used after it was closed");
+		pc_sim_die("media used after it was closed");
+}
+
+static void touch_range(struct pc_sim *sim, uint64_t media_off, uint64_t len)
+{
+	const uint64_t first = media_off / PC_SIM_CHUNK_BYTES;
+
+	memset(sim->chunk_touched + first, 1, (media_off + len - 1) / PC_SIM_CHUNK_BYTES - first + 1);
 }
 
 static void sim_copy(struct pc_media *media, uint64_t media_off, const void *src, size_t len)
@@ -239,10 +154,12 @@ static void sim_copy(struct pc_media *media, uint64_t media_off, const void *src
 
 	check_range(sim, media_off, len);
 	if (media->read_only)
-		die("store to read-only media");
+		pc_sim_die("store to read-only media");
 	sim->counts.copies++;
 	sim->counts.copy_bytes += len;
 	memcpy((uint8_t *)sim->view + media_off, src, len);
+	if (len > 0)
+		touch_range(sim, media_off, len);
 	if (len > 0 && !sim->stopped) {
 		threads = media->granularity == PC_GRAN_PAGE ? 1 : thread_bit(sim);
 		sim->lines_valid = false;
@@ -260,8 +177,8 @@ static bool enter_site(struct pc_sim *sim, const void *address, enum pc_sim_op o
 	while (i < sim->site_nr && (sim->sites[i].address != address || sim->sites[i].op != op))
 		i++;
 	if (i == sim->site_nr) {
-		if (i == SITES_MAX)
-			die("too many call sites");
+		if (i == PC_SIM_SITES_MAX)
+			pc_sim_die("too many call sites");
 		sim->sites[sim->site_nr++] = (struct pc_sim_site){ .address = address, .op = op };
 	}
 	sim->sites[i].calls++;
@@ -299,7 +216,7 @@ static void sim_flush(struct pc_media *media, uint64_t media_off, uint64_t len)
 		first = media_off / PC_CACHE_LINE_BYTES;
 		last = (media_off + len - 1) / PC_CACHE_LINE_BYTES;
 		for (size_t i = 0; i < sim->entry_nr; i++) {
-			uint64_t line = sim->entries[i].word / WORDS_PER_LINE;
+			uint64_t line = sim->entries[i].word / PC_SIM_LINE_WORDS;
 
 			if (line >= first && line <= last)
 				sim->entries[i].threads |= bit;
@@ -382,7 +299,7 @@ static int sim_read(struct pc_media *media, uint64_t media_off, void *buf, size_
 	sim->counts.reads++;
 	rc = check_readable(sim, media_off, len);
 	if (rc == 0 && sim->closed)
-		die("media read after it was closed");
+		pc_sim_die("media read after it was closed");
 	if (rc == 0)
 		memcpy(buf, (const uint8_t *)sim->view + media_off, len);
 	unlock(sim);
@@ -396,9 +313,9 @@ static int sim_load(struct pc_media *media, uint64_t media_off, void *dst, size_
 	int rc = 0;
 
 	if (sim->closed)
-		die("media load after it was closed");
+		pc_sim_die("media load after it was closed");
 	if (media_off > media->len_bytes || len > media->len_bytes - media_off)
-		die("media load out of bounds");
+		pc_sim_die("media load out of bounds");
 	if (atomic_load_explicit(&sim->faulty, memory_order_acquire)) {
 		(void)lock(media);
 		rc = check_readable(sim, media_off, len) ? -EIO : 0;
@@ -414,7 +331,7 @@ static void sim_close(struct pc_media *media)
 	struct pc_sim *sim = lock(media);
 
 	if (sim->closed)
-		die("media closed twice");
+		pc_sim_die("media closed twice");
 	sim->closed = true;
 	unlock(sim);
 }
@@ -480,13 +397,19 @@ int pc_sim_wrap(const void *image, uint64_t len_bytes, enum pc_granularity granu
 	sim->media.guarded = true; /* a mapped read of poison is an error here, too */
 	sim->threaded = (flags & PC_SIM_THREADED) != 0;
 	sim->durable = malloc(len_bytes);
-	sim->stored_seq = calloc(words_of(sim), sizeof(*sim->stored_seq));
-	sim->settled_seq = calloc(words_of(sim), sizeof(*sim->settled_seq));
-	sim->line_stamp = calloc(words_of(sim) / WORDS_PER_LINE, sizeof(*sim->line_stamp));
-	sim->line_ordinal = calloc(words_of(sim) / WORDS_PER_LINE, sizeof(*sim->line_ordinal));
+	sim->stored_seq = calloc(pc_sim_words(sim), sizeof(*sim->stored_seq));
+	sim->settled_seq = calloc(pc_sim_words(sim), sizeof(*sim->settled_seq));
+	sim->line_stamp = calloc(pc_sim_words(sim) / PC_SIM_LINE_WORDS, sizeof(*sim->line_stamp));
+	sim->line_ordinal = calloc(pc_sim_words(sim) / PC_SIM_LINE_WORDS, sizeof(*sim->line_ordinal));
+	sim->chunk_save = calloc(len_bytes / PC_SIM_CHUNK_BYTES, sizeof(*sim->chunk_save));
+	sim->chunk_touched = calloc(len_bytes / PC_SIM_CHUNK_BYTES, sizeof(*sim->chunk_touched));
+	sim->chunk_stale = calloc(len_bytes / PC_SIM_CHUNK_BYTES, sizeof(*sim->chunk_stale));
+	sim->chunk_hash = calloc(len_bytes / PC_SIM_CHUNK_BYTES, sizeof(*sim->chunk_hash));
+	sim->save_nr = 1;
 	rc = map_view(sim, len_bytes);
 	if (rc == 0 &&
-	    (!sim->durable || !sim->stored_seq || !sim->settled_seq || !sim->line_stamp || !sim->line_ordinal))
+	    (!sim->durable || !sim->stored_seq || !sim->settled_seq || !sim->line_stamp || !sim->line_ordinal || !sim->chunk_save ||
+	     !sim->chunk_touched || !sim->chunk_stale || !sim->chunk_hash))
 		rc = -ENOMEM;
 	if (rc != 0) {
 		pc_sim_free(sim);
@@ -502,21 +425,13 @@ int pc_sim_new(uint64_t len_bytes, enum pc_granularity granularity, uint32_t fla
 	return pc_sim_wrap(NULL, len_bytes, granularity, flags, out_sim);
 }
 
-void pc_sim_reset(struct pc_sim *sim, const void *image)
+void pc_sim_rewind(struct pc_sim *sim)
 {
-	if (image != NULL) {
-		memcpy(sim->durable, image, sim->media.len_bytes);
-		memcpy(sim->view, image, sim->media.len_bytes);
-	} else {
-		memset(sim->durable, 0, sim->media.len_bytes);
-		memset(sim->view, 0, sim->media.len_bytes);
-	}
 	sim->media.read_only = false;
 	sim->closed = false;
 	atomic_store(&sim->media.sync_error, 0); /* another process */
 	sim->stopped = false;
 	sim->lines_valid = false;
-	sim->hash_valid = false;
 	sim->entry_nr = 0;
 	sim->base_seq = sim->seq;
 	sim->thread_nr = 0;
@@ -526,6 +441,23 @@ void pc_sim_reset(struct pc_sim *sim, const void *image)
 	sim->end_off = sim->media.len_bytes;
 	atomic_store(&sim->faulty, false);
 	memset(&sim->counts, 0, sizeof(sim->counts));
+}
+
+void pc_sim_reset(struct pc_sim *sim, const void *image)
+{
+	if (image != NULL) {
+		memcpy(sim->durable, image, sim->media.len_bytes);
+		memcpy(sim->view, image, sim->media.len_bytes);
+	} else {
+		memset(sim->durable, 0, sim->media.len_bytes);
+		memset(sim->view, 0, sim->media.len_bytes);
+	}
+	for (uint64_t chunk = 0; chunk < sim->media.len_bytes / PC_SIM_CHUNK_BYTES; chunk++) {
+		sim->chunk_save[chunk] = sim->save_nr;
+		sim->chunk_stale[chunk] = 1;
+	}
+	sim->load_from = NULL;
+	pc_sim_rewind(sim);
 }
 
 void pc_sim_free(struct pc_sim *sim)
@@ -542,6 +474,10 @@ void pc_sim_free(struct pc_sim *sim)
 	free(sim->settled_seq);
 	free(sim->line_stamp);
 	free(sim->line_ordinal);
+	free(sim->chunk_save);
+	free(sim->chunk_touched);
+	free(sim->chunk_stale);
+	free(sim->chunk_hash);
 	free(sim->seen);
 	(void)pthread_mutex_destroy(&sim->lock);
 	pc_media_fini(&sim->media);
@@ -567,6 +503,7 @@ void pc_sim_store_orphan(struct pc_sim *sim, struct pc_sim_store store)
 {
 	sim->lines_valid = false;
 	sim->view[store.word] = store.value;
+	pc_sim_touch(sim, store.word);
 	record_word(sim, store.word, DEAD_THREAD);
 }
 
@@ -596,284 +533,6 @@ size_t pc_sim_pending_nr(const struct pc_sim *sim)
 struct pc_sim_store pc_sim_pending(const struct pc_sim *sim, size_t idx)
 {
 	return (struct pc_sim_store){ .word = sim->entries[idx].word, .value = sim->entries[idx].value };
-}
-
-/* Numbers the pending lines in the order of their first store. */
-static void number_lines(struct pc_sim *sim)
-{
-	if (sim->lines_valid)
-		return;
-	sim->stamp++;
-	sim->line_nr = 0;
-	for (size_t i = 0; i < sim->entry_nr; i++) {
-		uint32_t line = sim->entries[i].word / WORDS_PER_LINE;
-
-		if (sim->line_stamp[line] != sim->stamp) {
-			sim->line_stamp[line] = sim->stamp;
-			sim->line_ordinal[line] = (uint32_t)sim->line_nr++;
-		}
-		sim->entries[i].line = sim->line_ordinal[line];
-	}
-	sim->lines_valid = true;
-}
-
-size_t pc_sim_pending_lines(struct pc_sim *sim)
-{
-	number_lines(sim);
-	return sim->line_nr;
-}
-
-/* ------------------------------------------------------------------------------------------------ crash images */
-
-uint64_t pc_sim_policy_args(struct pc_sim *sim, enum pc_sim_policy policy)
-{
-	switch (policy) {
-	case PC_SIM_NONE:
-	case PC_SIM_ALL:
-		return 1;
-	case PC_SIM_SUBSET:
-		return sim->entry_nr <= SUBSET_LIMIT ? UINT64_C(1) << sim->entry_nr : 0;
-	case PC_SIM_MISSING:
-	case PC_SIM_ALONE:
-	case PC_SIM_PREFIX:
-	case PC_SIM_SUFFIX:
-		return sim->entry_nr;
-	case PC_SIM_LINE_MISSING:
-	case PC_SIM_LINE_ALONE:
-	case PC_SIM_LINE_PREFIX:
-	case PC_SIM_LINE_SUFFIX:
-		return pc_sim_pending_lines(sim);
-	case PC_SIM_RANDOM:
-	case PC_SIM_RANDOM_LINES:
-		return UINT64_MAX;
-	case PC_SIM_POLICY_NR:
-		break;
-	}
-	return 0;
-}
-
-/* True with a probability of (1 to 7) / 8, which the seed draws too. */
-static bool biased_coin(uint64_t seed, uint64_t idx)
-{
-	uint64_t eighths = 1 + mix64(seed ^ UINT64_C(0x5bf03635)) % 7;
-
-	return mix64(seed * UINT64_C(0x9e3779b97f4a7c15) + idx + 1) % 8 < eighths;
-}
-
-/* A line is kept, lost, or torn by words. */
-static bool keep_torn_line(uint64_t seed, uint64_t line, uint64_t idx)
-{
-	switch (mix64(seed ^ mix64(line + 1)) % 3) {
-	case 0:
-		return false;
-	case 1:
-		return true;
-	default:
-		return biased_coin(seed, idx);
-	}
-}
-
-/* Does pending store idx survive? */
-static bool keeps(const struct pc_sim *sim, enum pc_sim_policy policy, uint64_t arg, size_t idx)
-{
-	uint32_t line = sim->entries[idx].line;
-
-	switch (policy) {
-	case PC_SIM_ALL:
-		return true;
-	case PC_SIM_SUBSET:
-		return idx < 64 && (arg >> idx & 1);
-	case PC_SIM_MISSING:
-		return idx != arg;
-	case PC_SIM_ALONE:
-		return idx == arg;
-	case PC_SIM_PREFIX:
-		return idx <= arg;
-	case PC_SIM_SUFFIX:
-		return idx > arg;
-	case PC_SIM_LINE_MISSING:
-		return line != arg;
-	case PC_SIM_LINE_ALONE:
-		return line == arg;
-	case PC_SIM_LINE_PREFIX:
-		return line <= arg;
-	case PC_SIM_LINE_SUFFIX:
-		return line > arg;
-	case PC_SIM_RANDOM:
-		return biased_coin(arg, idx);
-	case PC_SIM_RANDOM_LINES:
-		return keep_torn_line(arg, line, idx);
-	case PC_SIM_NONE:
-	case PC_SIM_POLICY_NR:
-		break;
-	}
-	return false;
-}
-
-static uint64_t hash_words(const uint64_t *words, uint64_t word_nr)
-{
-	uint64_t hash = 0;
-
-	for (uint64_t word = 0; word < word_nr; word++)
-		hash ^= word_hash(word, words[word]);
-	return hash;
-}
-
-uint64_t pc_sim_image_hash(const void *image, uint64_t len_bytes)
-{
-	const uint8_t *bytes = image;
-	uint64_t hash = 0;
-	uint64_t value;
-
-	for (uint64_t word = 0; word < len_bytes / 8; word++) {
-		memcpy(&value, bytes + word * 8, 8);
-		hash ^= word_hash(word, value);
-	}
-	return hash;
-}
-
-static uint64_t durable_hash(struct pc_sim *sim)
-{
-	if (!sim->hash_valid) {
-		sim->durable_hash = hash_words(sim->durable, words_of(sim));
-		sim->hash_valid = true;
-	}
-	return sim->durable_hash;
-}
-
-/* Applies the stores that survive to an image that is equal to durable; returns its hash. */
-static uint64_t apply(struct pc_sim *sim, enum pc_sim_policy policy, uint64_t arg, uint8_t *image)
-{
-	uint64_t hash = durable_hash(sim);
-	uint64_t old;
-
-	if (policy >= PC_SIM_LINE_MISSING)
-		number_lines(sim);
-	for (size_t i = 0; i < sim->entry_nr; i++) {
-		const struct entry *entry = &sim->entries[i];
-		uint8_t *at = image + (uint64_t)entry->word * 8;
-
-		if (!keeps(sim, policy, arg, i))
-			continue;
-		memcpy(&old, at, 8);
-		hash ^= word_hash(entry->word, old) ^ word_hash(entry->word, entry->value);
-		memcpy(at, &entry->value, 8);
-	}
-	return hash;
-}
-
-static void undo(const struct pc_sim *sim, uint8_t *image)
-{
-	for (size_t i = 0; i < sim->entry_nr; i++) {
-		uint32_t word = sim->entries[i].word;
-
-		memcpy(image + (uint64_t)word * 8, &sim->durable[word], 8);
-	}
-}
-
-uint64_t pc_sim_crash(struct pc_sim *sim, enum pc_sim_policy policy, uint64_t arg, void *out_image)
-{
-	memcpy(out_image, sim->durable, sim->media.len_bytes);
-	return apply(sim, policy, arg, out_image);
-}
-
-static void seen_put(uint64_t *seen, size_t cap, uint64_t hash)
-{
-	size_t at = hash & (cap - 1);
-
-	while (seen[at] != 0)
-		at = (at + 1) & (cap - 1);
-	seen[at] = hash;
-}
-
-static void seen_grow(struct pc_sim *sim)
-{
-	size_t cap = sim->seen_cap ? sim->seen_cap * 2 : 1024;
-	uint64_t *seen = calloc(cap, sizeof(*seen));
-
-	if (seen == NULL)
-		die("no memory");
-	for (size_t i = 0; i < sim->seen_cap; i++) {
-		if (sim->seen[i] != 0)
-			seen_put(seen, cap, sim->seen[i]);
-	}
-	free(sim->seen);
-	sim->seen = seen;
-	sim->seen_cap = cap;
-}
-
-/* False: it was there already. */
-static bool seen_add(struct pc_sim *sim, uint64_t hash)
-{
-	size_t at;
-
-	hash += hash == 0;
-	if (sim->seen_nr * 2 >= sim->seen_cap)
-		seen_grow(sim);
-	for (at = hash & (sim->seen_cap - 1); sim->seen[at] != 0; at = (at + 1) & (sim->seen_cap - 1)) {
-		if (sim->seen[at] == hash)
-			return false;
-	}
-	sim->seen[at] = hash;
-	sim->seen_nr++;
-	return true;
-}
-
-struct explore {
-	struct pc_sim *sim;
-	uint8_t *scratch;
-	pc_sim_image_fn fn;
-	void *user;
-	uint64_t given;
-	bool stop;
-};
-
-static void explore_args(struct explore *x, enum pc_sim_policy policy, uint64_t first_arg, uint64_t arg_nr)
-{
-	for (uint64_t i = 0; i < arg_nr && !x->stop; i++) {
-		uint64_t hash = apply(x->sim, policy, first_arg + i, x->scratch);
-
-		if (seen_add(x->sim, hash)) {
-			x->given++;
-			x->sim->given_hash = hash;
-			x->stop = !x->fn(x->user, x->scratch, policy, first_arg + i);
-		}
-		undo(x->sim, x->scratch);
-	}
-}
-
-static void explore_policies(struct explore *x, enum pc_sim_policy first, enum pc_sim_policy last)
-{
-	for (int policy = (int)first; policy <= (int)last; policy++)
-		explore_args(x, (enum pc_sim_policy)policy, 0, pc_sim_policy_args(x->sim, (enum pc_sim_policy)policy));
-}
-
-uint64_t pc_sim_explore(struct pc_sim *sim, const struct pc_sim_explore *how, uint8_t *scratch, pc_sim_image_fn fn,
-			void *user)
-{
-	struct explore x = { .sim = sim, .scratch = scratch, .fn = fn, .user = user };
-
-	memcpy(scratch, sim->durable, sim->media.len_bytes);
-	if (sim->seen_nr > 0)
-		memset(sim->seen, 0, sim->seen_cap * sizeof(*sim->seen));
-	sim->seen_nr = 0;
-	if (sim->entry_nr <= how->subset_max && sim->entry_nr <= SUBSET_LIMIT) {
-		explore_policies(&x, PC_SIM_SUBSET, PC_SIM_SUBSET);
-		return x.given;
-	}
-	explore_policies(&x, PC_SIM_NONE, PC_SIM_ALL);
-	if (sim->entry_nr <= how->word_max)
-		explore_policies(&x, PC_SIM_MISSING, PC_SIM_SUFFIX);
-	if (pc_sim_pending_lines(sim) <= how->line_max)
-		explore_policies(&x, PC_SIM_LINE_MISSING, PC_SIM_LINE_SUFFIX);
-	explore_args(&x, PC_SIM_RANDOM, how->seed, how->random_nr);
-	explore_args(&x, PC_SIM_RANDOM_LINES, how->seed, how->random_nr);
-	return x.given;
-}
-
-uint64_t pc_sim_explore_hash(const struct pc_sim *sim)
-{
-	return sim->given_hash;
 }
 
 /* ------------------------------------------------------------------------------------------------ hook, faults, counters */
@@ -911,9 +570,9 @@ static void tell_faulty(struct pc_sim *sim)
 void pc_sim_poison(struct pc_sim *sim, uint64_t media_off, uint64_t len)
 {
 	(void)lock(&sim->media);
-	if (sim->poison_nr == POISON_MAX)
-		die("too many poisoned ranges");
-	sim->poison[sim->poison_nr++] = (struct range){ .begin_off = media_off, .end_off = media_off + len };
+	if (sim->poison_nr == PC_SIM_POISON_MAX)
+		pc_sim_die("too many poisoned ranges");
+	sim->poison[sim->poison_nr++] = (struct pc_sim_range){ .begin_off = media_off, .end_off = media_off + len };
 	tell_faulty(sim);
 	unlock(sim);
 }
@@ -937,14 +596,20 @@ void pc_sim_truncate(struct pc_sim *sim, uint64_t end_off)
 void pc_sim_damage(struct pc_sim *sim, uint64_t media_off, const void *bytes, size_t len)
 {
 	if (media_off > sim->media.len_bytes || len > sim->media.len_bytes - media_off)
-		die("damage outside of the media");
+		pc_sim_die("damage outside of the media");
 	for (uint64_t word = media_off / 8; len > 0 && word <= (media_off + len - 1) / 8; word++) {
-		if (is_pending(sim, word))
-			die("damage where a store is pending");
+		if (pc_sim_is_pending(sim, word))
+			pc_sim_die("damage where a store is pending");
 	}
+	if (len == 0)
+		return;
 	memcpy((uint8_t *)sim->view + media_off, bytes, len);
 	memcpy((uint8_t *)sim->durable + media_off, bytes, len);
-	sim->hash_valid = false;
+	touch_range(sim, media_off, len);
+	for (uint64_t chunk = media_off / PC_SIM_CHUNK_BYTES; chunk <= (media_off + len - 1) / PC_SIM_CHUNK_BYTES; chunk++) {
+		sim->chunk_save[chunk] = sim->save_nr;
+		sim->chunk_stale[chunk] = 1;
+	}
 }
 
 struct pc_sim_counts pc_sim_counts(const struct pc_sim *sim)

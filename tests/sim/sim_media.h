@@ -117,6 +117,29 @@ uint64_t pc_sim_explore(struct pc_sim *sim, const struct pc_sim_explore *how, ui
 /* pc_sim_image_hash of the image that fn was given last, at no cost: to drop equal images of different crash points. */
 uint64_t pc_sim_explore_hash(const struct pc_sim *sim);
 
+/* --- saved moments --- */
+
+/* A moment of sim: its durable image, the hash of that, and its pending stores, oldest first. All zero before the first save. */
+struct pc_sim_saved {
+	uint8_t *durable;
+	uint64_t hash; /* pc_sim_image_hash of durable */
+	struct pc_sim_store *stores;
+	size_t store_nr;
+	size_t store_max;
+	const struct pc_sim *sim;
+	uint32_t save_nr;
+};
+
+/* Saves this moment over an older one of the same sim: costs what has changed since. */
+void pc_sim_save(struct pc_sim *sim, struct pc_sim_saved *saved);
+void pc_sim_saved_fini(struct pc_sim_saved *saved);
+/* As pc_sim_reset(saved->durable), where saved->sim is another sim of the same size that still lives. Costs what differs from the last load from there. */
+void pc_sim_load(struct pc_sim *sim, const struct pc_sim_saved *saved);
+/* Makes the word durable at once, without a crash point: a pending store that persists. Returns what the hash of the image changes by (exclusive or). */
+uint64_t pc_sim_put(struct pc_sim *sim, struct pc_sim_store store);
+/* pc_sim_image_hash of the durable image; costs what has changed since the last time. */
+uint64_t pc_sim_durable_hash(struct pc_sim *sim);
+
 /* --- hook, stop --- */
 
 enum pc_sim_event { PC_SIM_AT_FENCE, PC_SIM_AT_SYNC };
