@@ -15,10 +15,13 @@
 
 static uint32_t default_head_nr(const struct pc_segmap *map)
 {
-	long cpu_nr = sysconf(_SC_NPROCESSORS_ONLN);
 	uint32_t by_size = map->segment_nr / 32;
+	long cpu_nr;
 
-	return PC_MAX(1u, PC_MIN(by_size, (uint32_t)PC_MAX(1L, cpu_nr)));
+	if (by_size <= 1)
+		return 1; /* the C library reads a file to count the processors */
+	cpu_nr = sysconf(_SC_NPROCESSORS_ONLN);
+	return PC_MIN(by_size, (uint32_t)PC_MAX(1L, cpu_nr));
 }
 
 int pc_heads_init(struct pc_heads *heads, struct pc_segmap *map, uint32_t head_nr, bool page_granularity)

@@ -136,10 +136,15 @@ static int check_identity(const struct pc_super *super, const struct pcache_conf
 }
 
 /* A page that a child of fork finds zeroed: noticing a fork costs one load and no system call. */
-static int map_fork_page(struct pcache *cache)
+static int map_fork_page(struct pcache *cache, const struct pc_tweaks *tweaks)
 {
-	uint8_t *page = mmap(NULL, PC_PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	uint8_t *page;
 
+	if (tweaks && tweaks->fork_page) {
+		cache->fork_page = tweaks->fork_page;
+		return 0;
+	}
+	page = mmap(NULL, PC_PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (page == MAP_FAILED)
 		return -errno;
 	if (madvise(page, PC_PAGE_BYTES, MADV_WIPEONFORK)) {
@@ -150,12 +155,13 @@ static int map_fork_page(struct pcache *cache)
 	}
 	page[0] = 1;
 	cache->fork_page = page;
+	cache->owns_fork_page = true;
 	return 0;
 }
 
 static void unmap_fork_page(struct pcache *cache)
 {
-	if (cache->fork_page)
+	if (cache->owns_fork_page)
 		munmap((void *)(uintptr_t)cache->fork_page, PC_PAGE_BYTES);
 }
 
@@ -193,7 +199,7 @@ static int open_mapped(struct pc_media *media, const struct pc_super *super, uin
 
 	if (rc)
 		return rc;
-	rc = map_fork_page(cache);
+	rc = map_fork_page(cache, tweaks);
 	if (!rc)
 		rc = pc_service_init(cache);
 	if (!rc)

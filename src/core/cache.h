@@ -114,6 +114,7 @@ struct pcache {
 	void *stats_page; /* api/stats_page */
 	uint64_t replica_repair_nr;
 	const volatile uint8_t *fork_page; /* 1 in the process that opened the cache, 0 in a child */
+	bool owns_fork_page;
 	/* maintenance=caller: one round of background work in this thread: 1 did something, 0 nothing to do, negative error. Set when the services are. */
 	int (*run_steps)(struct pcache *cache);
 	void *planted_kset; /* PC_PLANTS only */

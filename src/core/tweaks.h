@@ -12,6 +12,7 @@ struct pc_tweaks {
 	uint32_t kset_max_keys; /* 0: as many as fit a segment; else ksets of cleaning are cut shorter */
 	uint64_t (*nonce)(void *user); /* NULL: getrandom(2) */
 	void *nonce_user;
+	const volatile uint8_t *fork_page; /* not 0: the process has not forked; NULL: a page of its own, at the cost of three system calls */
 };
 
 #endif

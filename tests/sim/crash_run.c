@@ -25,6 +25,8 @@ static uint64_t draw_nonce(void *user)
 	return pc_rng_next(&w->nonce);
 }
 
+static const volatile uint8_t no_fork = 1; /* simulators do not fork with a cache open */
+
 static bool world_init(struct crash_run *run, uint32_t depth)
 {
 	const struct pc_gen_shape *shape = &run->shape;
@@ -37,7 +39,8 @@ static bool world_init(struct crash_run *run, uint32_t depth)
 	w->run = run;
 	w->depth = depth;
 	pc_oracle_disk_init(&w->disk);
-	w->tweaks = (struct pc_tweaks){.shard_nr = shape->shard_nr,
+	w->tweaks = (struct pc_tweaks){.fork_page = &no_fork,
+				       .shard_nr = shape->shard_nr,
 				       .stripe_bytes = shape->stripe_bytes,
 				       .data_head_nr = shape->data_head_nr,
 				       .kset_max_keys = shape->kset_max_keys,
