@@ -156,6 +156,68 @@ static void newest_wins(void **state)
 	}
 }
 
+static void put_tails(struct rig *rig, const struct pc_super *super, const struct pc_tail *tail, uint64_t seq_a,
+		      uint64_t seq_b)
+{
+	struct pc_tail copy = *tail;
+	struct pcm_tail bytes;
+
+	for (unsigned int i = 0; i < 2; i++) {
+		copy.seq = i ? seq_b : seq_a;
+		copy.gc_percent = copy.seq == PC_MAX(seq_a, seq_b) ? 20 : 10;
+		pc_tail_encode(&copy, &bytes);
+		pc_sim_damage(rig->sim, pc_geo_tail_off(super, i), &bytes, sizeof(bytes));
+	}
+}
+
+static void put_segrecs(struct rig *rig, const struct pc_super *super, const struct pc_segrec *rec, uint64_t seq_a,
+			uint64_t seq_b)
+{
+	struct pc_segrec copy = *rec;
+	struct pcm_segrec bytes;
+
+	for (unsigned int i = 0; i < 2; i++) {
+		copy.seq = i ? seq_b : seq_a;
+		copy.gen = copy.seq == PC_MAX(seq_a, seq_b) ? 20 : 10;
+		pc_segrec_encode(&copy, &bytes);
+		pc_sim_damage(rig->sim, pc_geo_segrec_off(super, i, rec->seg_id), &bytes, sizeof(bytes));
+	}
+}
+
+/* Sequence numbers are compared in full: the higher one is the newer wherever a shorter or signed number would wrap. */
+static void sequence_wraps_nowhere(void **state)
+{
+	struct pc_layout layout;
+	struct rig rig;
+	struct pc_super super = closed_cache(&rig);
+
+	(void)state;
+	pc_sim_reopen(rig.sim);
+	assert_int_equal(pc_layout_init(&layout, pc_sim_media(rig.sim), &super), 0);
+	assert_int_equal(pc_layout_load_records(&layout), 0);
+	for (uint32_t bit = 1; bit < 64; bit++) {
+		const uint64_t high = UINT64_C(1) << bit;
+
+		for (uint32_t newer = 0; newer < 2; newer++) {
+			struct pc_tail tail = layout.tail;
+			struct pc_segrec rec = layout.segrecs[super.segment_nr - 1];
+
+			put_tails(&rig, &super, &tail, newer ? high - 1 : high, newer ? high : high - 1);
+			put_segrecs(&rig, &super, &rec, newer ? high - 1 : high, newer ? high : high - 1);
+			assert_int_equal(pc_layout_load_records(&layout), 0);
+			assert_int_equal(layout.tail.gc_percent, 20);
+			assert_int_equal(layout.tail_older, 1 - newer);
+			assert_int_equal(layout.segrecs[rec.seg_id].gen, 20);
+			assert_int_equal(layout.segrec_older[rec.seg_id], 1 - newer);
+			put_tails(&rig, &super, &tail, newer ? 0 : high, newer ? high : 0);
+			assert_int_equal(pc_layout_load_records(&layout), 0);
+			assert_int_equal(layout.tail.gc_percent, 20);
+		}
+	}
+	pc_layout_fini(&layout);
+	rig_down(&rig);
+}
+
 /* ---- power cuts inside an update ----------------------------------------------------------------------------------------- */
 
 #define IMAGES_MAX 4096u
@@ -438,13 +500,10 @@ static void power_cut_inside_format(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(one_bad_copy),
-		cmocka_unit_test(one_poisoned_zone),
-		cmocka_unit_test(both_copies_bad),
-		cmocka_unit_test(newest_wins),
-		cmocka_unit_test(power_cut_between_the_copies),
-		cmocka_unit_test(unknown_features),
-		cmocka_unit_test(power_cut_inside_format),
+		cmocka_unit_test(one_bad_copy),           cmocka_unit_test(one_poisoned_zone),
+		cmocka_unit_test(both_copies_bad),        cmocka_unit_test(newest_wins),
+		cmocka_unit_test(sequence_wraps_nowhere), cmocka_unit_test(power_cut_between_the_copies),
+		cmocka_unit_test(unknown_features),       cmocka_unit_test(power_cut_inside_format),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
