@@ -106,7 +106,7 @@ run_tool() # tool
 		program=test_${1#test }
 		timeout "$((seconds * 5))" "$build/bin/$program" >"$work/out" 2>"$work/err"
 		status=$?
-		violation="$(cat "$work/out" "$work/err" | grep -m 1 -E 'FAILED|ERROR|rror|Assert')"
+		violation="$(cat "$work/out" "$work/err" | grep -m 1 -E "FAILED|runtime error|AddressSanitizer|Assertion")"
 		;;
 	*)
 		program=pcache-$1-sim
