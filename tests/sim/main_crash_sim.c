@@ -35,6 +35,7 @@ struct totals {
 	uint64_t start_ns;
 	uint64_t states;
 	uint64_t distinct;
+	uint64_t digest; /* of all states */
 	uint32_t depth;
 	bool failed;
 };
@@ -266,6 +267,7 @@ static void add(struct totals *totals, const struct pc_crash_result *result)
 	add_sites(&totals->sites, result);
 	totals->states += result->states;
 	totals->distinct += result->distinct;
+	totals->digest = pc_rng_mix(totals->digest ^ result->digest);
 	totals->depth = PC_MAX(totals->depth, result->depth);
 	totals->failed = result->failed;
 }
@@ -295,11 +297,15 @@ static void run_seeds(const struct crash_options *options, struct pc_crash_setti
 static void print_totals(const struct crash_options *options, const struct totals *totals, uint64_t elapsed_ns)
 {
 	const double per_minute = (double)totals->states * 60e9 / (double)PC_MAX(elapsed_ns, 1u);
+	char digest[64] = ""; /* where the clock does not decide on the end */
+
+	if (options->seconds == 0)
+		snprintf(digest, sizeof(digest), ", \"digest\": \"%016" PRIx64 "\"", totals->digest);
 
 	if (options->json)
 		printf("{\"states\": %" PRIu64 ", \"distinct\": %" PRIu64 ", \"states_per_minute\": %.0f, \"depth\": %u, \"violations\": %d, \"seed\": %" PRIu64
-		       "}\n",
-		       totals->states, totals->distinct, per_minute, totals->depth, totals->failed ? 1 : 0, seed_now);
+		       "%s}\n",
+		       totals->states, totals->distinct, per_minute, totals->depth, totals->failed ? 1 : 0, seed_now, digest);
 	else
 		printf("%" PRIu64 " crash states (%" PRIu64 " different) in %.1f s, %.0f per minute, depth %u, seeds %" PRIu64 " to %" PRIu64 ", %d violations\n",
 		       totals->states, totals->distinct, (double)elapsed_ns / 1e9, per_minute, totals->depth, options->seed, seed_now, totals->failed ? 1 : 0);
