@@ -9,11 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "core/rig.h"
+#include "fault/place.h"
 #include "pcache/errors.h"
-
-#define BACKING_BYTES (1u << 20)
-#define CACHE_BYTES (512u << 10)
 
 static void end_config(struct pcache_config *config)
 {
@@ -42,43 +39,26 @@ uint64_t memory_try_config(uint64_t nth)
 	return result.failed_nr;
 }
 
-static char *make_dir(char *dir, size_t len)
-{
-	const char *tmp = getenv("PCACHE_MEDIA_DIR");
-
-	(void)snprintf(dir, len, "%s/pcache-fault.XXXXXX", tmp ? tmp : "/tmp");
-	assert_non_null(mkdtemp(dir));
-	return dir;
-}
-
-static void remove_dir(const char *dir)
-{
-	char command[128];
-
-	(void)snprintf(command, sizeof(command), "rm -rf %s", dir);
-	assert_int_equal(system(command), 0);
-}
-
 /* The backing of a callback table, and the one of a file. */
 uint64_t memory_try_backing(uint64_t nth)
 {
-	struct mem_backing_options options = { .size_bytes = BACKING_BYTES };
-	struct mem_backing *mb = mem_backing_create(&options);
 	struct pcache_backing *backing[2] = { 0 };
 	struct mem_backing_counters counters;
 	struct fault_alloc_result result;
 	struct pcache_backing_ops ops;
-	char dir[64], path[96];
+	struct place place;
+	FILE *file;
 	int rc[2];
 
-	assert_non_null(mb);
-	mem_backing_get_ops(mb, &ops);
-	(void)snprintf(path, sizeof(path), "%s/backing", make_dir(dir, sizeof(dir)));
-	fclose(fopen(path, "w"));
-	assert_int_equal(truncate(path, BACKING_BYTES), 0);
+	place_up(&place);
+	mem_backing_get_ops(place.mb, &ops);
+	file = fopen(place.path, "w");
+	assert_non_null(file);
+	assert_int_equal(fclose(file), 0);
+	assert_int_equal(truncate(place.path, PLACE_BACKING_BYTES), 0);
 	memory_arm(nth);
-	rc[0] = pcache_backing_new(&ops, mb, &backing[0]);
-	rc[1] = pcache_backing_file_new(path, 0, &backing[1]);
+	rc[0] = pcache_backing_new(&ops, place.mb, &backing[0]);
+	rc[1] = pcache_backing_file_new(place.path, 0, &backing[1]);
 	result = fault_alloc_disarm();
 	if (result.failed_nr == 0)
 		assert_int_equal(rc[0] | rc[1], 0);
@@ -88,69 +68,15 @@ uint64_t memory_try_backing(uint64_t nth)
 		pcache_backing_free(backing[i]);
 	}
 	assert_true(result.failed_nr == 0 || rc[0] || rc[1]);
-	mem_backing_get_counters(mb, &counters);
+	mem_backing_get_counters(place.mb, &counters);
 	assert_int_equal(counters.frees, rc[0] == 0);
-	assert_int_equal(pcache_backing_file_new(path, 0, &backing[1]), 0);
+	assert_int_equal(pcache_backing_file_new(place.path, 0, &backing[1]), 0);
 	pcache_backing_free(backing[1]);
-	mem_backing_destroy(mb);
-	remove_dir(dir);
+	place_down(&place);
 	return result.failed_nr;
 }
 
 /* ---- files --------------------------------------------------------------------------------------------------------------- */
-
-struct place {
-	char dir[64];
-	char path[96];
-	struct mem_backing *mb;
-	struct pcache_backing *backing;
-	struct pcache_config *config;
-	uint8_t bytes[4096];
-};
-
-static void place_up(struct place *place)
-{
-	struct mem_backing_options options = { .size_bytes = BACKING_BYTES };
-
-	memset(place, 0, sizeof(*place));
-	(void)snprintf(place->path, sizeof(place->path), "%s/cache", make_dir(place->dir, sizeof(place->dir)));
-	place->mb = mem_backing_create(&options);
-	assert_non_null(place->mb);
-	place->backing = mem_backing_attach(place->mb);
-	assert_non_null(place->backing);
-	assert_int_equal(pcache_config_new(&place->config), 0);
-	assert_int_equal(pcache_config_set(place->config, PCACHE_OPT_CACHE_BYTES, CACHE_BYTES), 0);
-	assert_int_equal(pcache_config_set(place->config, PCACHE_OPT_SEGMENT_BYTES, 8192), 0);
-	assert_int_equal(pcache_config_set(place->config, PCACHE_OPT_STATS_PAGE, 1), 0);
-	assert_int_equal(pcache_config_set(place->config, PCACHE_OPT_MAINTENANCE, PCACHE_MAINTENANCE_CALLER), 0);
-	memset(place->bytes, 0x3c, sizeof(place->bytes));
-}
-
-static void place_down(struct place *place)
-{
-	pcache_config_free(place->config);
-	pcache_backing_free(place->backing);
-	mem_backing_destroy(place->mb);
-	remove_dir(place->dir);
-}
-
-/* Opens, finds the bytes if there must be any, writes, closes. */
-static void use_cache(struct place *place, bool has_bytes)
-{
-	struct pcache *cache = NULL;
-	uint8_t got[4096];
-
-	if (!place->backing)
-		place->backing = mem_backing_attach(place->mb);
-	assert_int_equal(pcache_open(place->path, place->config, place->backing, &cache), 0);
-	place->backing = NULL;
-	assert_int_equal(pcache_read(cache, got, 8192, sizeof(got), 0), 0);
-	if (has_bytes)
-		assert_memory_equal(got, place->bytes, sizeof(got));
-	assert_int_equal(pcache_write(cache, place->bytes, 8192, sizeof(place->bytes), 0), 0);
-	assert_int_equal(pcache_close(cache), 0);
-	place->backing = mem_backing_attach(place->mb);
-}
 
 static int call(struct place *place, uint32_t col, struct pcache **out_cache)
 {
@@ -172,9 +98,13 @@ uint64_t memory_try_file(uint32_t col, uint64_t nth)
 	int rc;
 
 	place_up(&place);
+	assert_int_equal(pcache_config_set(place.config, PCACHE_OPT_STATS_PAGE, 1), 0);
 	if (col != ME_FILE_FORMAT) {
-		assert_int_equal(pcache_format(place.path, place.config, place.backing), 0);
-		use_cache(&place, false);
+		place_format(&place);
+		cache = place_open(&place);
+		place_write(&place, cache);
+		place_close(&place, cache);
+		cache = NULL;
 	}
 	memory_arm(nth);
 	rc = call(&place, col, &cache);
@@ -186,15 +116,18 @@ uint64_t memory_try_file(uint32_t col, uint64_t nth)
 	if (col == ME_FILE_FORMAT && rc) {
 		/* What could not be formatted is not there, or is no cache; a second try works. */
 		if (stat(place.path, &st) == 0)
-			assert_int_equal(pcache_open(place.path, place.config, place.backing, &cache),
-					 PCACHE_E_NOT_A_CACHE);
-		assert_int_equal(pcache_format(place.path, place.config, place.backing), 0);
+			assert_int_equal(place_try_open(&place, &cache), PCACHE_E_NOT_A_CACHE);
+		place_format(&place);
 	}
 	if (cache) {
 		place.backing = NULL; /* the cache's now */
-		assert_int_equal(pcache_close(cache), 0);
+		place_close(&place, cache);
 	}
-	use_cache(&place, col != ME_FILE_FORMAT);
+	cache = place_open(&place);
+	if (col == ME_FILE_FORMAT)
+		place_write(&place, cache);
+	place_check(&place, cache);
+	place_close(&place, cache);
 	place_down(&place);
 	return result.failed_nr;
 }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-3-Clause
-# The programs in which allocations can fail, see alloc_faults.h.
+# The programs in which allocations can fail and clocks jump, see alloc_faults.h and clock_faults.h.
 
 set(FAULT_PROGRAMS pcache-fault-matrix)
 if(CMOCKA_FOUND)
@@ -11,8 +11,8 @@ foreach(program IN LISTS FAULT_PROGRAMS)
 	if(NOT TARGET ${program})
 		continue()
 	endif()
-	target_sources(${program} PRIVATE fault/interpose/alloc.c)
-	target_link_options(${program} PRIVATE -Wl,--wrap=mmap,--wrap=pthread_create,--wrap=pmem2_map_new)
+	target_sources(${program} PRIVATE fault/interpose/alloc.c fault/interpose/clock.c)
+	target_link_options(${program} PRIVATE -Wl,--wrap=mmap,--wrap=pthread_create,--wrap=pmem2_map_new,--wrap=time,--wrap=gettimeofday,--wrap=clock_gettime)
 	if(PCACHE_SANITIZE)
 		target_compile_definitions(${program} PRIVATE FAULT_WRAP)
 		foreach(function malloc calloc realloc aligned_alloc posix_memalign strdup strndup)
