@@ -84,6 +84,27 @@ build_and_test asan -LE 'lint|soak'
 build_and_test tsan -L unit
 build_and_test release -LE 'soak|system'
 
+# The crash simulator does the same in every build, down to what was recovered of each state.
+digests()
+{
+	first=
+	for preset in debug clang asan tsan release; do
+		case " ${PCACHE_BUILDS:-debug clang asan tsan release} " in
+		*" $preset "*) ;;
+		*) continue ;;
+		esac
+		digest=$("build/$preset/bin/pcache-crash-sim" --states 20000 --seed 100 --json | sed -n 's/.*"digest": "\([0-9a-f]*\)".*/\1/p')
+		echo "$preset: $digest"
+		if [ -z "$digest" ] || [ "${first:=$digest}" != "$digest" ]; then
+			fail "the crash simulator of $preset saw something else"
+			return
+		fi
+	done
+	passed=$((passed + 1))
+}
+say "crash simulator: the same states in every build"
+digests
+
 say "all builds: $skipped skipped"
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]
