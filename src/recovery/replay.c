@@ -18,6 +18,8 @@
 #include "pcache/errors.h"
 #include "recovery/recovery.h"
 
+#define TORN_LOGS_MAX 64u /* ksets that do not validate may together be so many times as long as the log */
+
 void pc_replay_fini(struct pc_replay *replay)
 {
 	free(replay->voids.runs);
@@ -135,10 +137,10 @@ static int scan(struct pcache *cache, struct pc_log_reader *reader, struct pc_re
 		if (rc)
 			return rc;
 		/*
-		 * Torn ksets of one life never overlap, so together they are at most as long as the log. Headers that claim more are no log, and would take for
-		 * ever to read.
+		 * A torn kset may promise up to the rest of its segment, with a length that lay there before, and that a client may have chosen. Reading what many
+		 * promise is bounded, by more than writes that a crash cut short ever do.
 		 */
-		if (reader->wasted_slots > cap_end - atomic_load(&log->tail) + log->slots_per_seg)
+		if (reader->wasted_slots > TORN_LOGS_MAX * (cap_end - atomic_load(&log->tail) + log->slots_per_seg))
 			return corrupt(cache, "too many torn ksets", pos);
 		pos++;
 	}
