@@ -165,10 +165,12 @@ PCACHE_API int pcache_drain(struct pcache *cache, pcache_progress_fn progress, v
 		return rc;
 	if (cache->read_only)
 		return PCACHE_E_READ_ONLY;
+	pc_core_drain_begin(cache);
 	/* A flush first: at page granularity nothing goes to the backing that is not durable in the cache. */
 	rc = pc_core_flush(cache);
 	if (!rc)
 		rc = pc_service_drain(cache, progress, user);
+	pc_core_drain_end(cache);
 	if (!rc && has_poison(cache))
 		rc = PCACHE_E_POISONED;
 	return told(cache, rc);

@@ -30,7 +30,7 @@ uint32_t pc_apply_piece_nr(const struct pcache *cache, uint64_t vol_blk, uint64_
 
 static void hold_for_older_epoch(const struct pc_apply *apply, struct pc_seg *seg, const struct pc_extent *piece)
 {
-	if (apply->cache->strict && piece->pos < apply->epoch_pos)
+	if (piece->pos < apply->epoch_pos && (apply->cache->strict || pc_core_draining(apply->cache)))
 		pc_pos_raise(&seg->hold_pos, piece->pos);
 }
 

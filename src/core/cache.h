@@ -102,6 +102,8 @@ struct pcache {
 	_Atomic int failstop; /* 0, or the error that stopped all stores */
 	_Atomic bool degraded; /* the backing fails */
 	_Atomic uint64_t dirty_zero_blk; /* dirty ZERO extents */
+	_Atomic uint32_t drain_nr; /* drains that run */
+	_Atomic uint64_t drain_pos; /* all of them have promised what was dirty below; 0: not known yet */
 	_Atomic uint64_t open_epoch_pos; /* recovery ends an epoch here, also without a mark */
 	struct pc_mutex flush_lock; /* PC_RANK_FLUSH: marks, one at a time */
 	uint64_t flushed_head; /* head after the last flush mark; under flush_lock */
@@ -178,6 +180,18 @@ int pc_core_load(struct pcache *cache, const struct pc_extent *extent, void *buf
 /* ---- flush.c ------------------------------------------------------------------------------------------------------------------- */
 
 int pc_core_flush(struct pcache *cache);
+/*
+ * A drain promises what was dirty when it began. With ordering batch an overwritten version need not be written, but the overwrite may lie behind what the drain will write: so
+ * while drains run, versions from before their marks are held and written where the overwrite lies behind. begin: before the flush of the drain. mark: after it, with
+ * the end of what the drain will write.
+ */
+void pc_core_drain_begin(struct pcache *cache);
+void pc_core_drain_mark(struct pcache *cache, uint64_t pos);
+void pc_core_drain_end(struct pcache *cache);
+static inline bool pc_core_draining(struct pcache *cache)
+{
+	return atomic_load_explicit(&cache->drain_nr, memory_order_seq_cst) != 0;
+}
 /* Appends a mark that ends no epoch, so that less must be verified after a crash. Failure is harmless. */
 void pc_core_mark(struct pcache *cache);
 /* Page granularity: makes everything durable that is stored now, without ending an epoch. */

@@ -72,7 +72,8 @@ static int flush_locked(struct pcache *cache)
 {
 	struct pc_log *log = &cache->log;
 	bool page = cache->media->granularity == PC_GRAN_PAGE;
-	uint64_t head = atomic_load_explicit(&log->head, memory_order_acquire), before, pos, end;
+	/* Sequentially consistent: where there is nothing to mark, it stands for the mark in the race of a drain with a writer. */
+	uint64_t head = atomic_load_explicit(&log->head, memory_order_seq_cst), before, pos, end;
 	int rc;
 
 	if (head == cache->flushed_head &&
@@ -144,6 +145,29 @@ void pc_core_mark(struct pcache *cache)
 		pc_log_done(&cache->log, PC_INFLIGHT_FLUSH);
 	}
 	pc_mutex_unlock(&cache->flush_lock);
+}
+
+void pc_core_drain_begin(struct pcache *cache)
+{
+	/* Order of memory: before the mark, so that who reserves a position behind the mark sees it, as with epoch_pos. */
+	if (atomic_fetch_add_explicit(&cache->drain_nr, 1, memory_order_seq_cst) == 0)
+		atomic_store_explicit(&cache->drain_pos, 0, memory_order_release);
+}
+
+void pc_core_drain_mark(struct pcache *cache, uint64_t pos)
+{
+	uint64_t old = atomic_load_explicit(&cache->drain_pos, memory_order_relaxed);
+
+	/* The lowest of all: too low writes more than need be. */
+	while ((old == 0 || old > pos) &&
+	       !atomic_compare_exchange_weak_explicit(&cache->drain_pos, &old, pos, memory_order_release,
+						      memory_order_relaxed))
+		;
+}
+
+void pc_core_drain_end(struct pcache *cache)
+{
+	atomic_fetch_sub_explicit(&cache->drain_nr, 1, memory_order_release);
 }
 
 int pc_core_sync(struct pcache *cache)

@@ -167,7 +167,8 @@ static bool overwritten_version_counts(struct pcache *cache, uint64_t pos, uint6
 	/* What is not durable yet may still be lost, and then this version is the newest. */
 	if (newer_pos <= pos || newer_pos >= cache->writeback->limit_pos)
 		return true;
-	if (!cache->strict)
+	if (!cache->strict &&
+	    !(pc_core_draining(cache) && newer_pos >= atomic_load_explicit(&cache->drain_pos, memory_order_acquire)))
 		return false;
 	epoch_pos = atomic_load_explicit(&cache->log.epoch_pos, memory_order_acquire);
 	epoch_pos = PC_MAX(epoch_pos, atomic_load_explicit(&cache->open_epoch_pos, memory_order_relaxed));
@@ -338,7 +339,8 @@ static int issue_if_full(void *ctx)
 static bool one_epoch_from(struct pcache *cache, uint64_t from)
 {
 	if (!cache->strict)
-		return true;
+		return !pc_core_draining(cache) || atomic_load_explicit(&cache->log.head, memory_order_seq_cst) <=
+							   atomic_load_explicit(&cache->drain_pos, memory_order_acquire);
 	return atomic_load_explicit(&cache->log.epoch_pos, memory_order_seq_cst) < from &&
 	       atomic_load_explicit(&cache->open_epoch_pos, memory_order_relaxed) <= from;
 }
@@ -601,6 +603,7 @@ int pc_service_drain(struct pcache *cache, pcache_progress_fn progress, void *us
 	uint64_t target = atomic_load(&cache->log.head), total = pc_service_dirty_bytes(cache);
 	int rc = 0;
 
+	pc_core_drain_mark(cache, target);
 	while (pc_layout_tail(&cache->layout).dirty_tail_pos < target) {
 		rc = pc_writeback_step(cache);
 		if (rc < 0)
