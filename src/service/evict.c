@@ -32,16 +32,18 @@ static uint32_t reclaim(struct pcache *cache)
 struct evict_ctx {
 	struct pcache *cache;
 	const uint8_t *victim;
+	uint64_t dropped_nr; /* extents */
 };
 
 static enum pc_walk drop_clean(void *ctx, struct pc_extent *extent)
 {
-	const struct evict_ctx *evict = ctx;
+	struct evict_ctx *evict = ctx;
 
 	if ((extent->flags & PC_EXT_TYPE_MASK) != PC_EXT_DATA || (extent->flags & PC_EXT_DIRTY) ||
 	    !evict->victim[extent->seg_id])
 		return PC_WALK_KEEP;
 	pc_segmap_unref(&evict->cache->map, &evict->cache->map.segs[extent->seg_id], extent->len_blk);
+	evict->dropped_nr++;
 	return PC_WALK_DROP;
 }
 
@@ -68,17 +70,20 @@ static uint32_t pick(struct pcache *cache, uint32_t want)
 	return picked;
 }
 
-static void drop_victims(struct pcache *cache)
+/* False: nothing of the victims was in the index. What is live in them belongs to writes under way. */
+static bool drop_victims(struct pcache *cache)
 {
 	struct evict_ctx evict = { .cache = cache, .victim = cache->cleaner->victim };
 	struct pc_index_sweep sweep = { .ctx = &evict, .fn = drop_clean };
 
 	(void)pc_index_sweep(cache->index, &sweep);
+	return evict.dropped_nr != 0;
 }
 
 int pc_evict_step(struct pcache *cache, bool force)
 {
-	uint32_t freed, picked = 0, target, free_nr, want;
+	uint32_t freed, picked, target, free_nr, want;
+	bool dropped = false;
 
 	if (atomic_load_explicit(&cache->failstop, memory_order_acquire))
 		return PCACHE_E_FAILSTOP;
@@ -93,14 +98,15 @@ int pc_evict_step(struct pcache *cache, bool force)
 		picked = pick(cache, want);
 		if (picked) {
 			PC_YIELD(EVICT_PICKED);
-			drop_victims(cache);
+			dropped = drop_victims(cache);
 			PC_YIELD(EVICT_DROPPED);
-			atomic_fetch_add_explicit(&cache->stats.evicted_segs, picked, memory_order_relaxed);
+			if (dropped)
+				atomic_fetch_add_explicit(&cache->stats.evicted_segs, picked, memory_order_relaxed);
 			freed += reclaim(cache);
 		}
 	}
 	pc_mutex_unlock(&cache->cleaner->lock);
 	if (freed)
 		pc_space_progress(cache);
-	return freed || picked ? 1 : 0;
+	return freed || dropped ? 1 : 0;
 }
