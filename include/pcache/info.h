@@ -20,7 +20,7 @@ struct pcache;
 #define PCACHE_GRANULARITY_PAGE 2u /**< see #PCACHE_GRANULARITY_BYTE */
 
 /** Bits of pcache_info.state_flags. */
-#define PCACHE_STATE_DEGRADED 1u /**< the backing fails; dirty data stays in the cache, write-back retries */
+#define PCACHE_STATE_DEGRADED 1u /**< the backing fails, or the log cannot be read; dirty data stays in the cache, write-back retries */
 #define PCACHE_STATE_FAILSTOP 2u /**< no store to the media any more; reads are served */
 #define PCACHE_STATE_READ_ONLY 4u /**< opened read-only */
 #define PCACHE_STATE_GRANULARITY_FORCED 8u /**< the granularity was forced by PMEM2_FORCE_GRANULARITY */
@@ -71,6 +71,8 @@ struct pcache_info {
 	uint64_t full_waits; /**< writes that had to wait for space since open */
 	uint64_t crc_errors; /**< data CRC mismatches since open */
 	uint64_t replica_repairs; /**< metadata copies repaired at open */
+	uint64_t media_errors; /**< reads of data or log since open that the media could not answer */
+	uint64_t segments_quarantined; /**< segments with damaged media, which get no new data until the cache is closed; what they hold counts above, too */
 };
 
 /**

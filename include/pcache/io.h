@@ -83,6 +83,10 @@ PCACHE_API int pcache_close(struct pcache *cache);
 /**
  * Reads. Returns the newest completed write of each byte; concurrent with a write, each block is old or new.
  *
+ * All or nothing: one block that is lost (#PCACHE_E_POISONED) fails the whole call, however many others are sound. Read block by block to get at those. Lost are the blocks
+ * of which the media cannot give a byte, with `data_crc` on all blocks of a 4 KiB chunk of a write of which any byte cannot be given or is wrong; others are never affected, and
+ * nothing older is returned in their place. A write, discard or zeroing of a lost block cures it.
+ *
  * @param buf   receives @a len bytes; on failure its content is undefined.
  * @param off   offset in bytes, a multiple of the cache block.
  * @param len   length in bytes, a multiple of the cache block; 0 does nothing.

@@ -96,6 +96,12 @@ static void align_after_sync(struct pc_heads *heads, struct pc_head *head)
 	head->sync_nr = sync_nr;
 }
 
+/* Nothing more goes where damage was met. */
+static bool is_damaged(const struct pc_heads *heads, const struct pc_head *head)
+{
+	return atomic_load_explicit(&heads->map->segs[head->seg_id].damaged, memory_order_relaxed) != 0;
+}
+
 static int alloc_locked(struct pc_heads *heads, struct pc_head *head, uint32_t len_blk, uint32_t leave_nr,
 			struct pc_piece *pieces, uint32_t *out_piece_nr, bool *out_took)
 {
@@ -105,7 +111,7 @@ static int alloc_locked(struct pc_heads *heads, struct pc_head *head, uint32_t l
 	align_after_sync(heads, head);
 	*out_piece_nr = 0;
 	*out_took = false;
-	room_blk = head->seg_id == PC_SEG_NONE ? 0 : seg_blk - head->next_blk;
+	room_blk = head->seg_id == PC_SEG_NONE || is_damaged(heads, head) ? 0 : seg_blk - head->next_blk;
 	seg_nr = len_blk <= room_blk ? 0 : PC_DIV_UP(len_blk - room_blk, seg_blk);
 	if (seg_nr + 1 > PC_PIECES_MAX)
 		return PCACHE_E_TOO_BIG;

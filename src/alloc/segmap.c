@@ -25,6 +25,7 @@ int pc_segmap_init(struct pc_segmap *map, struct pc_layout *layout)
 	map->segment_nr = layout->super.segment_nr;
 	map->segment_blk = layout->super.segment_bytes / layout->super.block_bytes;
 	map->log_reserve_segs = 1;
+	map->damaged_max = PC_MIN(map->segment_nr / 8, map->segment_nr - PC_SEGMENT_NR_MIN);
 	rc = pc_mutex_init(&map->lock, PC_RANK_SEGMAP, 0);
 	if (rc)
 		return rc;
@@ -90,13 +91,19 @@ static uint32_t pop_locked(struct pc_segmap *map, enum pc_seg_state state)
 	return id;
 }
 
-static void push_locked(struct pc_segmap *map, uint32_t seg_id)
+/* The segment becomes free. False: it is damaged and becomes nothing. */
+static bool push_locked(struct pc_segmap *map, uint32_t seg_id)
 {
 	uint32_t nr = atomic_load_explicit(&map->free_nr, memory_order_relaxed);
 
+	if (atomic_load_explicit(&map->segs[seg_id].damaged, memory_order_relaxed)) {
+		set_state(&map->segs[seg_id], PC_SS_QUARANTINED);
+		return false;
+	}
 	set_state(&map->segs[seg_id], PC_SS_FREE);
 	map->free_ids[(uint32_t)(((uint64_t)map->free_first + nr) % map->segment_nr)] = seg_id;
 	atomic_store_explicit(&map->free_nr, nr + 1, memory_order_relaxed);
+	return true;
 }
 
 /* Stores the record of a segment that was popped, with its generation raised. */
@@ -166,7 +173,7 @@ void pc_segmap_close(struct pc_segmap *map, uint32_t seg_id)
 void pc_segmap_free_log(struct pc_segmap *map, uint32_t seg_id)
 {
 	pc_mutex_lock(&map->lock);
-	push_locked(map, seg_id);
+	(void)push_locked(map, seg_id);
 	atomic_fetch_sub_explicit(&map->log_nr, 1, memory_order_relaxed);
 	pc_mutex_unlock(&map->lock);
 }
@@ -192,8 +199,7 @@ uint32_t pc_segmap_reclaim(struct pc_segmap *map, uint64_t durable_dirty_tail, u
 		struct pc_seg *seg = &map->segs[id];
 
 		if (reclaimable(seg, durable_dirty_tail, durable_pos)) {
-			push_locked(map, id);
-			nr++;
+			nr += push_locked(map, id);
 		} else if (get_state(seg) == PC_SS_DATA &&
 			   atomic_load_explicit(&seg->live_blk, memory_order_relaxed) == 0) {
 			atomic_store_explicit(&map->maybe_empty, true, memory_order_release);
@@ -201,6 +207,23 @@ uint32_t pc_segmap_reclaim(struct pc_segmap *map, uint64_t durable_dirty_tail, u
 	}
 	pc_mutex_unlock(&map->lock);
 	return nr;
+}
+
+bool pc_segmap_quarantine(struct pc_segmap *map, uint32_t seg_id)
+{
+	struct pc_seg *seg = &map->segs[seg_id];
+	uint32_t nr;
+	bool news;
+
+	pc_mutex_lock(&map->lock);
+	nr = atomic_load_explicit(&map->damaged_nr, memory_order_relaxed);
+	news = nr < map->damaged_max && !atomic_load_explicit(&seg->damaged, memory_order_relaxed);
+	if (news) {
+		atomic_store_explicit(&seg->damaged, 1, memory_order_relaxed);
+		atomic_store_explicit(&map->damaged_nr, nr + 1, memory_order_relaxed);
+	}
+	pc_mutex_unlock(&map->lock);
+	return news;
 }
 
 bool pc_segmap_pin_gen(struct pc_segmap *map, uint32_t seg_id, uint64_t gen)

@@ -5,6 +5,8 @@
  *     FREE --take--> OPEN (a data head fills it) --close--> DATA --reclaim--> FREE
  *     FREE --take--> LOG --free, at the tail only--> FREE
  *
+ * A segment in which damage was met becomes QUARANTINED where it would become FREE, and stays that until the cache is closed.
+ *
  * Taking a segment raises its generation durably first, so that keys of its earlier life carry no data any more. A closed data segment is reclaimed when
  *   - nothing in it is live (index extents and allocations in flight count),
  *   - nobody reads it (pins),
@@ -26,7 +28,8 @@ enum pc_seg_state {
 	PC_SS_TAKEN, /* left the free list, generation not raised yet: nobody else may touch it */
 	PC_SS_OPEN,
 	PC_SS_DATA,
-	PC_SS_LOG
+	PC_SS_LOG,
+	PC_SS_QUARANTINED /* would be FREE, but its media is damaged */
 };
 
 struct pc_seg {
@@ -38,6 +41,7 @@ struct pc_seg {
 	_Atomic uint32_t pins; /* readers */
 	_Atomic uint8_t state; /* enum pc_seg_state; written under the segmap lock */
 	_Atomic uint8_t touched; /* read since the clock hand last came by */
+	_Atomic uint8_t damaged; /* not to be taken again while the cache is open; written under the segmap lock */
 };
 
 struct pc_segmap {
@@ -46,12 +50,14 @@ struct pc_segmap {
 	uint32_t segment_nr;
 	uint32_t segment_blk;
 	uint32_t log_reserve_segs; /* free segments that data never takes */
+	uint32_t damaged_max; /* no more are taken out of use, so that there is always progress */
 	struct pc_mutex lock; /* PC_RANK_SEGMAP: states, free list */
 	uint32_t *
 		free_ids; /* ring: the segment that has been free for longest is taken first, so that all of them are used in turn */
 	uint32_t free_first; /* under the lock */
 	_Atomic uint32_t free_nr; /* written under the lock */
 	_Atomic uint32_t log_nr; /* segments in state LOG; written under the lock */
+	_Atomic uint32_t damaged_nr; /* written under the lock */
 	_Atomic bool maybe_empty; /* some data segment may have become reclaimable */
 };
 
@@ -73,6 +79,12 @@ void pc_segmap_close(struct pc_segmap *map, uint32_t seg_id); /* OPEN to DATA */
 void pc_segmap_free_log(struct pc_segmap *map, uint32_t seg_id); /* LOG to FREE */
 /* Frees every closed data segment that may be taken again. Returns how many. */
 uint32_t pc_segmap_reclaim(struct pc_segmap *map, uint64_t durable_dirty_tail, uint64_t durable_pos);
+
+/*
+ * Damage was met in a segment that the caller has pinned, or that is of the log: it is not taken again while the cache is open; what it holds stays. Not kept on media. True if that is
+ * news; false too if damaged_max segments are out of use: then it is taken again, and the damage met again.
+ */
+bool pc_segmap_quarantine(struct pc_segmap *map, uint32_t seg_id);
 
 /* References. pin_gen pins only if the segment still has this generation: false otherwise. */
 bool pc_segmap_pin_gen(struct pc_segmap *map, uint32_t seg_id, uint64_t gen);

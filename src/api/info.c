@@ -38,6 +38,7 @@ static void fill_counters(const struct pcache *cache, struct pcache_info *info)
 	info->full_waits = get(&stats->full_waits);
 	info->crc_errors = get(&stats->crc_errors);
 	info->replica_repairs = cache->replica_repair_nr;
+	info->media_errors = get(&stats->media_errors);
 }
 
 static void fill_space(struct pcache *cache, struct pcache_info *info)
@@ -50,16 +51,20 @@ static void fill_space(struct pcache *cache, struct pcache_info *info)
 		uint8_t state = atomic_load_explicit(&seg->state, memory_order_relaxed);
 		uint32_t live = atomic_load_explicit(&seg->live_blk, memory_order_relaxed);
 
-		/* A closed data segment without live data is as good as free. */
-		if (state == PC_SS_FREE || (state == PC_SS_DATA && live == 0))
-			info->segments_free++;
-		else if (state == PC_SS_LOG)
+		/* A closed data segment without live data is as good as free. Those in quarantine are counted below. */
+		if (state == PC_SS_LOG)
 			info->segments_log++;
+		else if (state == PC_SS_QUARANTINED)
+			;
+		else if (state == PC_SS_FREE || (state == PC_SS_DATA && live == 0 &&
+						 !atomic_load_explicit(&seg->damaged, memory_order_relaxed)))
+			info->segments_free++;
 		else
 			info->segments_data++;
 		live_blk += live;
 		dirty_blk += atomic_load_explicit(&seg->dirty_blk, memory_order_relaxed);
 	}
+	info->segments_quarantined = atomic_load_explicit(&cache->map.damaged_nr, memory_order_relaxed);
 	info->clean_bytes = (live_blk > dirty_blk ? live_blk - dirty_blk : 0) << cache->block_shift;
 	info->dirty_bytes = (dirty_blk + get(&cache->dirty_zero_blk)) << cache->block_shift;
 	info->extents = pc_index_extent_nr(cache->index);
@@ -199,6 +204,7 @@ static enum pc_walk take_census(void *ctx, struct pc_extent *extent)
 	struct census *census = ctx;
 	struct pcache *cache = census->cache;
 	uint64_t dirty_tail = cache->layout.tail.dirty_tail_pos;
+	uint8_t state;
 
 	if (extent->pos < atomic_load(&cache->log.tail) || extent->pos >= atomic_load(&cache->log.head))
 		census->wrong = "an extent's position is outside of the log";
@@ -208,8 +214,8 @@ static enum pc_walk take_census(void *ctx, struct pc_extent *extent)
 		census->live_blk += extent->len_blk;
 		if (extent->flags & PC_EXT_DIRTY)
 			census->dirty_blk += extent->len_blk;
-		if (atomic_load(&cache->map.segs[extent->seg_id].state) == PC_SS_FREE ||
-		    atomic_load(&cache->map.segs[extent->seg_id].state) == PC_SS_LOG)
+		state = atomic_load(&cache->map.segs[extent->seg_id].state);
+		if (state == PC_SS_FREE || state == PC_SS_LOG || state == PC_SS_QUARANTINED)
 			census->wrong = "an extent in a segment that is no data segment";
 	} else if (extent->flags & PC_EXT_DIRTY) {
 		census->zero_blk += extent->len_blk;

@@ -31,7 +31,7 @@ struct pc_shard_stats {
 struct pc_stats {
 	struct pc_shard_stats shard[PC_SHARD_NR_MAX];
 	_Atomic uint64_t flush_ops, writeback_bytes, backing_flushes, backing_errors, evicted_segs, cleaned_segs,
-		full_waits, crc_errors;
+		full_waits, crc_errors, media_errors;
 };
 
 #define PC_WORK_WRITEBACK 1u /* dirty data has appeared */
@@ -176,6 +176,10 @@ int pc_core_read(struct pcache *cache, void *buf, uint64_t off, uint64_t len, ui
 int pc_core_miss(struct pcache *cache, uint64_t mask, void *buf, uint64_t vol_blk, uint64_t len_blk, uint32_t flags);
 /* Loads an extent's own bytes, verified. The segment is pinned. 0, PCACHE_E_POISONED (CRC mismatch), or -EIO (guarded media that cannot give them). */
 int pc_core_load(struct pcache *cache, const struct pc_extent *extent, void *buf);
+/* A load of the extent gave load_rc, one of these: counts it, and takes the segment, which is still pinned, out of use. True if the segment was in use before. */
+bool pc_core_damage(struct pcache *cache, const struct pc_extent *extent, int load_rc);
+/* Says that. With nothing locked. */
+void pc_core_tell_quarantine(struct pcache *cache, uint32_t seg_id);
 
 /* ---- flush.c ------------------------------------------------------------------------------------------------------------------- */
 

@@ -49,6 +49,21 @@ int pc_core_load(struct pcache *cache, const struct pc_extent *extent, void *buf
 	return rc;
 }
 
+bool pc_core_damage(struct pcache *cache, const struct pc_extent *extent, int load_rc)
+{
+	atomic_fetch_add_explicit(load_rc == -EIO ? &cache->stats.media_errors : &cache->stats.crc_errors, 1,
+				  memory_order_relaxed);
+	return pc_segmap_quarantine(&cache->map, extent->seg_id);
+}
+
+void pc_core_tell_quarantine(struct pcache *cache, uint32_t seg_id)
+{
+	pc_msg(&cache->msg, PCACHE_LOG_ERROR,
+	       "the media is damaged in segment %u at offset %llu; the segment gets no new data until the cache is "
+	       "closed",
+	       seg_id, (unsigned long long)pc_geo_segment_off(&cache->layout.super, seg_id));
+}
+
 static int copy_extent(struct pcache *cache, const struct pc_extent *extent, void *buf)
 {
 	switch (extent->flags & PC_EXT_TYPE_MASK) {
@@ -85,47 +100,40 @@ static uint32_t pin_run_locked(struct pcache *cache, const struct pc_extent *pla
 	return nr;
 }
 
-/* Drops the clean extents that still are what the plan says, so that the next try comes from the backing. */
-static enum pc_walk drop_if_same(void *ctx, struct pc_extent *extent)
-{
-	const struct pc_extent *bad = ctx;
-
-	if (extent->pos == bad->pos && extent->seg_id == bad->seg_id && is_data(extent) &&
-	    !(extent->flags & PC_EXT_DIRTY))
-		return PC_WALK_DROP;
-	return PC_WALK_KEEP;
-}
-
-struct drop_ctx {
+struct damage {
 	struct pc_extent bad;
 	struct pcache *cache;
+	bool is_dirty; /* still, so that nobody else has these bytes */
 };
 
-static enum pc_walk drop_and_unref(void *ctx, struct pc_extent *extent)
+/* Drops what still is the damaged extent, unless it is dirty. */
+static enum pc_walk drop_clean(void *ctx, struct pc_extent *extent)
 {
-	struct drop_ctx *drop = ctx;
-	enum pc_walk walk = drop_if_same(&drop->bad, extent);
+	struct damage *damage = ctx;
+	struct pcache *cache = damage->cache;
 
-	if (walk == PC_WALK_DROP)
-		pc_segmap_unref(&drop->cache->map, &drop->cache->map.segs[extent->seg_id], extent->len_blk);
-	return walk;
+	if (extent->pos != damage->bad.pos || !is_data(extent) || extent->seg_id != damage->bad.seg_id)
+		return PC_WALK_KEEP;
+	if (extent->flags & PC_EXT_DIRTY) {
+		damage->is_dirty = true;
+		return PC_WALK_KEEP;
+	}
+	pc_segmap_unref(&cache->map, &cache->map.segs[extent->seg_id], extent->len_blk);
+	return PC_WALK_DROP;
 }
 
-/* A CRC mismatch: clean data is fetched again (0: try again), dirty data is lost. */
+/* An extent could not be loaded. 0: try again, it has gone or was clean and comes from the backing now. PCACHE_E_POISONED: its bytes were nowhere else. */
 static int bad_extent(struct pcache *cache, const struct pc_extent *extent)
 {
 	uint64_t mask = pc_index_mask(cache->index, extent->vol_blk, extent->len_blk);
-	struct drop_ctx drop = { .bad = *extent, .cache = cache };
+	struct damage damage = { .bad = *extent, .cache = cache };
 
 	if (!is_data(extent))
 		return PCACHE_E_POISONED;
-	atomic_fetch_add_explicit(&cache->stats.crc_errors, 1, memory_order_relaxed);
-	if (extent->flags & PC_EXT_DIRTY)
-		return PCACHE_E_POISONED;
 	pc_index_lock(cache->index, mask);
-	pc_index_walk_range_locked(cache->index, extent->vol_blk, extent->len_blk, drop_and_unref, &drop);
+	pc_index_walk_range_locked(cache->index, extent->vol_blk, extent->len_blk, drop_clean, &damage);
 	pc_index_unlock(cache->index, mask);
-	return 0;
+	return damage.is_dirty ? PCACHE_E_POISONED : 0;
 }
 
 /* Copies a pinned run, and unpins it. *out_blk: blocks copied; less than the run if an extent was bad and dropped. */
@@ -133,24 +141,29 @@ static int copy_run(struct pcache *cache, const struct pc_extent *plan, uint32_t
 		    uint64_t *out_blk)
 {
 	const struct pc_extent *bad = NULL;
+	bool tell = false;
 	int rc = 0;
 
 	*out_blk = 0;
 	PC_YIELD(READ_PINNED);
 	for (uint32_t i = 0; i < run_nr; i++) {
-		if (!bad && copy_extent(cache, &plan[i], buf) == 0) {
+		if (!bad) {
+			rc = copy_extent(cache, &plan[i], buf);
 			buf += (size_t)plan[i].len_blk << cache->block_shift;
-			*out_blk += plan[i].len_blk;
-		} else if (!bad) {
+			*out_blk += rc ? 0 : plan[i].len_blk;
+		}
+		if (rc && !bad) {
 			bad = &plan[i];
+			/* While it is pinned: later it may be another segment in the same place. */
+			tell = is_data(bad) && pc_core_damage(cache, bad, rc);
 		}
 		PC_YIELD(READ_COPIED);
 		if (is_data(&plan[i]))
 			pc_seg_unpin(&cache->map.segs[plan[i].seg_id]);
 	}
-	if (bad)
-		rc = bad_extent(cache, bad);
-	return rc;
+	if (tell)
+		pc_core_tell_quarantine(cache, bad->seg_id);
+	return bad ? bad_extent(cache, bad) : 0;
 }
 
 int pc_core_read(struct pcache *cache, void *buf, uint64_t off, uint64_t len, uint32_t flags)

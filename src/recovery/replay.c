@@ -118,6 +118,7 @@ static int scan(struct pcache *cache, struct pc_log_reader *reader, struct pc_re
 {
 	struct pc_log *log = &cache->log;
 	uint64_t pos = atomic_load(&log->tail), cap_end = atomic_load(&log->cap_end);
+	bool closed = (cache->layout.tail.flags & PC_TAIL_FLAG_CLEAN_CLOSE) != 0;
 	const void *buf;
 
 	replay->end_pos = pos;
@@ -133,6 +134,9 @@ static int scan(struct pcache *cache, struct pc_log_reader *reader, struct pc_re
 			replay->end_pos = pos;
 			continue;
 		}
+		/* Whether a write was acknowledged that had its key here, nobody knows; only a cache that was closed is known to end before. */
+		if (!buf && !(closed && pos >= cache->layout.tail.mark_pos))
+			return corrupt(cache, "a slot cannot be read", pos);
 		rc = add_run(holes, pos, 1, log->slots_shift);
 		if (rc)
 			return rc;
@@ -169,23 +173,26 @@ static enum key_state key_state(const struct pcache *cache, const struct pc_key 
 	return key->gen == rec->gen && rec->type == PC_SEG_DATA ? KEY_LIVE : KEY_IMPOSSIBLE;
 }
 
-/* True if every chunk of the key has its CRC. */
-static bool data_is_good(struct pcache *cache, const struct pc_key *key, const struct pcm_le32 *crcs)
+enum data_state { DATA_GOOD, DATA_WRONG, DATA_UNREADABLE };
+
+/* Whether the chunks of the key have their CRCs. One that cannot be read proves nothing, one that is wrong does. */
+static enum data_state data_state(struct pcache *cache, const struct pc_key *key, const struct pcm_le32 *crcs)
 {
 	_Alignas(64) uint8_t chunk[PC_CHUNK_BYTES];
 	uint32_t head = PC_GEOM_HEAD(key->geom), all_blk = head + key->len_blk + PC_GEOM_TAIL(key->geom);
 	uint64_t off = pc_geo_segment_off(&cache->layout.super, key->seg_id) +
 		       ((uint64_t)(key->seg_blk - head) << cache->block_shift);
+	enum data_state state = DATA_GOOD;
 
 	for (uint32_t start = 0, i = 0; start < all_blk; start += cache->chunk_blk, i++) {
 		size_t len = (size_t)PC_MIN(cache->chunk_blk, all_blk - start) << cache->block_shift;
 
 		if (pc_media_read(cache->media, off + ((uint64_t)start << cache->block_shift), chunk, len) != 0)
-			return false;
-		if (pc_crc32c(0, chunk, len) != pc_get32(crcs[i]))
-			return false;
+			state = DATA_UNREADABLE;
+		else if (pc_crc32c(0, chunk, len) != pc_get32(crcs[i]))
+			return DATA_WRONG;
 	}
-	return true;
+	return state;
 }
 
 /* Whether a kset above the mark was finished. 1 yes, 0 no, PCACHE_E_CORRUPT. */
@@ -199,7 +206,11 @@ static int kset_is_finished(struct pcache *cache, const void *buf, const struct 
 	while (pc_key_next(&cursor, &key, &crcs)) {
 		if ((key.flags & PC_KEY_TYPE_MASK) != PC_KEY_DATA || key_state(cache, &key) != KEY_LIVE || !crcs)
 			continue;
-		if (data_is_good(cache, &key, crcs))
+		/*
+		 * A crash leaves old or torn bytes, not bytes that cannot be read. So this write may have been acknowledged, and what is older must not show in its
+		 * place: the key stands, and a read says what is lost.
+		 */
+		if (data_state(cache, &key, crcs) != DATA_WRONG)
 			continue;
 		/* Appended again: its data was durable before, so this is no unfinished write. The kset stands; the read will say what is lost. */
 		if (key.flags & PC_KEY_RELOGGED)

@@ -30,6 +30,8 @@ struct pc_writeback {
 	uint64_t limit_pos; /* everything below was durable when the batch began */
 	struct pc_extent lost; /* of this step: the last damaged version */
 	uint32_t lost_nr;
+	uint32_t quarantined_id; /* of this step: a segment that was taken out of use, or PC_SEG_NONE */
+	uint64_t unreadable_pos; /* of this step: where the media could not give the log, or PC_POS_IDLE */
 	bool items_lost; /* one kset had more parts than items: the list does not name all that becomes clean */
 	bool issued; /* the backing needs a flush */
 	uint8_t *bounce;
@@ -42,6 +44,21 @@ struct pc_cleaner {
 	uint8_t *victim;
 	uint32_t hand;
 };
+
+static inline uint64_t pc_wb_bytes(const struct pcache *cache, uint64_t blk_nr)
+{
+	return blk_nr << cache->block_shift;
+}
+
+static inline bool pc_wb_is_data(const struct pc_extent *extent)
+{
+	return (extent->flags & PC_EXT_TYPE_MASK) == PC_EXT_DATA;
+}
+
+/* wb_issue.c: counts an error of the backing. Returns rc. */
+int pc_wb_backing_result(struct pcache *cache, int rc);
+/* Writes the items, and names what is lost. 0, or the error that ended it: of the backing, or of the log that has no room for the poison. */
+int pc_wb_issue(struct pcache *cache);
 
 /* wb_plan.c, pure: sorts items for issue: by offset if no two overlap (true), else in log order, so that the newest is written last (false). scratch has room for as
  * many. */

@@ -27,6 +27,8 @@ static int new_writeback(struct pcache *cache)
 	if (rc)
 		goto undo_reader;
 	wb->target_bytes = PC_WB_BATCH_BYTES;
+	wb->quarantined_id = PC_SEG_NONE;
+	wb->unreadable_pos = PC_POS_IDLE;
 	cache->writeback = wb;
 	return 0;
 undo_reader:

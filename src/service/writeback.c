@@ -32,99 +32,12 @@
 #define BATCH_BYTES_MIN (UINT64_C(1) << 20)
 #define BATCH_BYTES_MAX (UINT64_C(64) << 20)
 
-/* ---- issue -------------------------------------------------------------------------------------------------------- */
-
-static uint64_t bytes_of(const struct pcache *cache, uint64_t blk_nr)
-{
-	return blk_nr << cache->block_shift;
-}
-
-static bool is_data(const struct pc_extent *extent)
-{
-	return (extent->flags & PC_EXT_TYPE_MASK) == PC_EXT_DATA;
-}
-
-static int backing_result(struct pcache *cache, int rc)
-{
-	if (rc)
-		atomic_fetch_add_explicit(&cache->stats.backing_errors, 1, memory_order_relaxed);
-	return rc;
-}
-
-static int write_run(struct pcache *cache, uint64_t vol_blk, uint64_t len)
-{
-	int rc;
-
-	if (!len)
-		return 0;
-	rc = pc_backing_write(cache->backing, cache->writeback->bounce, bytes_of(cache, vol_blk), len);
-	if (!rc)
-		atomic_fetch_add_explicit(&cache->stats.writeback_bytes, len, memory_order_relaxed);
-	cache->writeback->issued = true;
-	return backing_result(cache, rc);
-}
-
-static int write_zero(struct pcache *cache, const struct pc_extent *extent)
-{
-	int rc = pc_backing_zero(cache->backing, bytes_of(cache, extent->vol_blk), bytes_of(cache, extent->len_blk),
-				 !(extent->flags & PC_EXT_DISCARD));
-
-	cache->writeback->issued = true;
-	return backing_result(cache, rc);
-}
-
-/* The data of a dirty version is damaged: it must not reach the backing. Its blocks read as poisoned until they are overwritten. */
-static int lose_item(struct pcache *cache, const struct pc_extent *extent)
-{
-	atomic_fetch_add_explicit(&cache->stats.crc_errors, 1, memory_order_relaxed);
-	cache->writeback->lost = *extent;
-	cache->writeback->lost_nr++;
-	return pc_core_poison(cache, extent);
-}
-
-/* Writes the items in their planned order, neighbours in one request. */
-static int issue_items(struct pcache *cache)
-{
-	struct pc_writeback *wb = cache->writeback;
-	uint64_t run_blk = 0, run_len = 0;
-	int rc = 0;
-
-	PC_YIELD(WB_COLLECTED);
-	(void)pc_wb_plan(wb->items, wb->scratch, wb->item_nr);
-	for (uint32_t i = 0; i < wb->item_nr && !rc; i++) {
-		const struct pc_extent *extent = &wb->items[i].extent;
-		uint64_t len = bytes_of(cache, extent->len_blk);
-		bool joins = is_data(extent) && run_len &&
-			     run_blk + (run_len >> cache->block_shift) == extent->vol_blk &&
-			     run_len + len <= PC_WB_BOUNCE_BYTES;
-
-		if (!joins) {
-			rc = write_run(cache, run_blk, run_len);
-			run_blk = extent->vol_blk;
-			run_len = 0;
-		}
-		if (rc)
-			break;
-		if (!is_data(extent)) {
-			rc = write_zero(cache, extent);
-		} else if (pc_core_load(cache, extent, wb->bounce + run_len) == 0) {
-			run_len += len;
-		} else {
-			rc = write_run(cache, run_blk, run_len);
-			run_len = 0;
-			if (!rc)
-				rc = lose_item(cache, extent);
-		}
-	}
-	return rc ? rc : write_run(cache, run_blk, run_len);
-}
-
 static void drop_items(struct pcache *cache)
 {
 	struct pc_writeback *wb = cache->writeback;
 
 	for (uint32_t i = 0; i < wb->item_nr; i++)
-		if (is_data(&wb->items[i].extent))
+		if (pc_wb_is_data(&wb->items[i].extent))
 			pc_seg_unpin(&cache->map.segs[wb->items[i].extent.seg_id]);
 	wb->item_nr = 0;
 }
@@ -132,7 +45,7 @@ static void drop_items(struct pcache *cache)
 /* The list is full in the middle of a kset. */
 static int issue_and_drop(struct pcache *cache)
 {
-	int rc = issue_items(cache);
+	int rc = pc_wb_issue(cache);
 
 	drop_items(cache);
 	cache->writeback->items_lost = true;
@@ -148,12 +61,12 @@ static int add_item(struct pcache *cache, const struct pc_extent *part)
 		rc = issue_and_drop(cache);
 	if (rc)
 		return rc;
-	if (is_data(part))
+	if (pc_wb_is_data(part))
 		atomic_fetch_add_explicit(&cache->map.segs[part->seg_id].pins, 1,
 					  memory_order_acquire); /* the caller holds one already */
 	wb->items[wb->item_nr] = (struct pc_wb_item){ .extent = *part, .seq = wb->item_nr };
 	wb->item_nr++;
-	wb->batch_bytes += is_data(part) ? bytes_of(cache, part->len_blk) : PC_CHUNK_BYTES;
+	wb->batch_bytes += pc_wb_is_data(part) ? pc_wb_bytes(cache, part->len_blk) : PC_CHUNK_BYTES;
 	return 0;
 }
 
@@ -179,7 +92,7 @@ static bool overwritten_version_counts(struct pcache *cache, uint64_t pos, uint6
 /* Whether part shows the same bytes on media as version, which covers it. */
 static bool same_place(const struct pc_extent *version, const struct pc_extent *part)
 {
-	return !is_data(version) || !is_data(part) ||
+	return !pc_wb_is_data(version) || !pc_wb_is_data(part) ||
 	       (part->seg_id == version->seg_id &&
 		part->vol_blk - version->vol_blk == (uint64_t)part->seg_blk - version->seg_blk);
 }
@@ -265,6 +178,19 @@ static bool batch_has_work(const struct pc_writeback *wb)
 	return wb->item_nr != 0 || wb->issued;
 }
 
+/* The log cannot be read at pos, or has something else there: it is never skipped. Its segment is not used again. */
+static int damaged_log(struct pcache *cache, uint64_t pos)
+{
+	struct pc_writeback *wb = cache->writeback;
+	uint32_t seg_id = pc_log_seg(&cache->log, pos)->seg_id;
+
+	atomic_fetch_add_explicit(&cache->stats.media_errors, 1, memory_order_relaxed);
+	if (pc_segmap_quarantine(&cache->map, seg_id))
+		wb->quarantined_id = seg_id;
+	wb->unreadable_pos = pos;
+	return PCACHE_E_CORRUPT;
+}
+
 /* Reads ksets from from on, until the batch is complete. *out_end: the dirty tail after it. */
 static int collect(struct pcache *cache, uint64_t from, uint64_t limit, uint64_t *out_end)
 {
@@ -280,7 +206,7 @@ static int collect(struct pcache *cache, uint64_t from, uint64_t limit, uint64_t
 		if (cache->strict && pos >= open_epoch_pos && from < open_epoch_pos && batch_has_work(wb))
 			break;
 		if (pc_log_reader_at(&wb->reader, pos, limit, &kset, &buf) != PC_VALID)
-			return PCACHE_E_CORRUPT;
+			return damaged_log(cache, pos);
 		if (kset.type == PC_KSET_KEYS)
 			rc = collect_kset(cache, buf, &kset);
 		pos += kset.slot_nr;
@@ -321,10 +247,10 @@ static enum pc_walk gather_dirty(void *ctx, struct pc_extent *extent)
 		return PC_WALK_KEEP;
 	if (wb->item_nr == PC_WB_ITEM_MAX)
 		return PC_WALK_STOP;
-	if (is_data(extent))
+	if (pc_wb_is_data(extent))
 		pc_seg_pin(&walk->cache->map.segs[extent->seg_id]);
 	wb->items[wb->item_nr++].extent = *extent;
-	wb->batch_bytes += is_data(extent) ? bytes_of(walk->cache, extent->len_blk) : PC_CHUNK_BYTES;
+	wb->batch_bytes += pc_wb_is_data(extent) ? pc_wb_bytes(walk->cache, extent->len_blk) : PC_CHUNK_BYTES;
 	return PC_WALK_KEEP;
 }
 
@@ -370,7 +296,7 @@ static int find_border(struct pcache *cache, uint64_t from, uint64_t limit, uint
 		uint32_t slot_nr = pc_log_reader_skip(reader, pos, limit);
 
 		if (slot_nr == 0)
-			return PCACHE_E_CORRUPT;
+			return damaged_log(cache, pos);
 		pos += slot_nr;
 	}
 	*out_end = pos;
@@ -408,7 +334,7 @@ static enum pc_walk make_clean(void *ctx, struct pc_extent *extent)
 
 	if (extent->pos != clean->pos || !(extent->flags & PC_EXT_DIRTY))
 		return PC_WALK_KEEP;
-	if (!is_data(extent)) {
+	if (!pc_wb_is_data(extent)) {
 		/* The backing reads as zeroes by itself now. */
 		atomic_fetch_sub_explicit(&cache->dirty_zero_blk, extent->len_blk, memory_order_relaxed);
 		return PC_WALK_DROP;
@@ -477,7 +403,7 @@ static int write_batch(struct pcache *cache, uint64_t from, uint64_t limit, uint
 	if (walk_pays(cache, from)) {
 		rc = walk_batch(cache, from, limit, out_end, &walked);
 		if (!rc)
-			rc = issue_items(cache);
+			rc = pc_wb_issue(cache);
 		limit = *out_end;
 		if (!walked) {
 			drop_items(cache);
@@ -487,7 +413,7 @@ static int write_batch(struct pcache *cache, uint64_t from, uint64_t limit, uint
 	if (rc || walked)
 		return rc;
 	rc = collect(cache, from, limit, out_end);
-	return rc ? rc : issue_items(cache);
+	return rc ? rc : pc_wb_issue(cache);
 }
 
 /* Learns how much log a batch should take. Not by the clock where the caller runs the steps: his are the same every time. */
@@ -522,7 +448,7 @@ static int run_batch(struct pcache *cache, uint64_t from, uint64_t limit)
 	if (!rc && wb->issued) {
 		atomic_fetch_add_explicit(&cache->stats.backing_flushes, 1, memory_order_relaxed);
 		/* Order: the backing has everything of the batch before the tail record says so. A failed flush fails the batch: it is written again. */
-		rc = backing_result(cache, pc_backing_flush(cache->backing));
+		rc = pc_wb_backing_result(cache, pc_backing_flush(cache->backing));
 	}
 	if (!rc && wb->lost_nr) {
 		/* Order: page granularity: the poison before the tail record that makes what lies below clean. */
@@ -547,22 +473,49 @@ static int run_batch(struct pcache *cache, uint64_t from, uint64_t limit)
 	return 1;
 }
 
-/* Outside of every lock, as messages must be. */
-static void tell_lost(struct pcache *cache, const struct pc_extent *lost, uint32_t lost_nr)
+/* What one step met, for messages: those are given outside of every lock. */
+struct news {
+	struct pc_extent lost;
+	uint32_t lost_nr;
+	uint32_t quarantined_id;
+	uint64_t unreadable_pos;
+};
+
+static struct news take_news(struct pc_writeback *wb)
 {
-	if (lost_nr)
+	struct news news = { .lost = wb->lost,
+			     .lost_nr = wb->lost_nr,
+			     .quarantined_id = wb->quarantined_id,
+			     .unreadable_pos = wb->unreadable_pos };
+
+	wb->lost_nr = 0;
+	wb->quarantined_id = PC_SEG_NONE;
+	wb->unreadable_pos = PC_POS_IDLE;
+	return news;
+}
+
+static void tell_news(struct pcache *cache, const struct news *news)
+{
+	if (news->quarantined_id != PC_SEG_NONE)
+		pc_core_tell_quarantine(cache, news->quarantined_id);
+	if (news->unreadable_pos != PC_POS_IDLE)
+		pc_msg(&cache->msg, PCACHE_LOG_ERROR,
+		       "write-back cannot read the log at position %llu; dirty data stays in the cache, and is "
+		       "readable "
+		       "as long as the cache stays open: copy it",
+		       (unsigned long long)news->unreadable_pos);
+	if (news->lost_nr)
 		pc_msg(&cache->msg, PCACHE_LOG_ERROR,
 		       "data is damaged in the cache in %u places, one of %llu bytes at offset %llu; overwrite them to "
 		       "cure them",
-		       lost_nr, (unsigned long long)bytes_of(cache, lost->len_blk),
-		       (unsigned long long)bytes_of(cache, lost->vol_blk));
+		       news->lost_nr, (unsigned long long)pc_wb_bytes(cache, news->lost.len_blk),
+		       (unsigned long long)pc_wb_bytes(cache, news->lost.vol_blk));
 }
 
 int pc_writeback_step(struct pcache *cache)
 {
 	struct pc_log *log = &cache->log;
-	struct pc_extent lost;
-	uint32_t lost_nr;
+	struct news news;
 	uint64_t from, limit;
 	int rc = 0;
 
@@ -578,11 +531,9 @@ int pc_writeback_step(struct pcache *cache)
 	}
 	if (!rc && from < limit)
 		rc = run_batch(cache, from, limit);
-	lost = cache->writeback->lost;
-	lost_nr = cache->writeback->lost_nr;
-	cache->writeback->lost_nr = 0;
+	news = take_news(cache->writeback);
 	pc_mutex_unlock(&cache->writeback->lock);
-	tell_lost(cache, &lost, lost_nr);
+	tell_news(cache, &news);
 	atomic_store_explicit(&cache->degraded, rc < 0, memory_order_relaxed);
 	if (rc > 0)
 		pc_space_progress(cache);
@@ -595,7 +546,7 @@ uint64_t pc_service_dirty_bytes(struct pcache *cache)
 
 	for (uint32_t id = 0; id < cache->map.segment_nr; id++)
 		blk_nr += atomic_load_explicit(&cache->map.segs[id].dirty_blk, memory_order_relaxed);
-	return bytes_of(cache, blk_nr);
+	return pc_wb_bytes(cache, blk_nr);
 }
 
 int pc_service_drain(struct pcache *cache, pcache_progress_fn progress, void *user)

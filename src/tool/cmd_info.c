@@ -86,7 +86,7 @@ static void print_live(const struct pcache_info *info)
 	if (info->state_flags & PCACHE_STATE_HUGE_PAGES)
 		printf("%-18s yes\n", "huge pages");
 	if (info->state_flags & PCACHE_STATE_DEGRADED)
-		printf("%-18s degraded: the backing fails, write-back retries\n", "health");
+		printf("%-18s degraded: the backing fails or the log cannot be read, write-back retries\n", "health");
 	if (info->state_flags & PCACHE_STATE_FAILSTOP)
 		printf("%-18s fail-stop: no more stores, reads are served\n", "health");
 	line_bytes("hits", info->hit_bytes);
@@ -97,6 +97,10 @@ static void print_live(const struct pcache_info *info)
 	line_bytes("written back", info->writeback_bytes);
 	printf("%-18s %llu\n", "backing errors", (unsigned long long)info->backing_errors);
 	printf("%-18s %llu\n", "data CRC errors", (unsigned long long)info->crc_errors);
+	printf("%-18s %llu\n", "media errors", (unsigned long long)info->media_errors);
+	if (info->segments_quarantined)
+		printf("%-18s %llu segments with damaged media\n", "out of use",
+		       (unsigned long long)info->segments_quarantined);
 }
 
 static void print_text(const char *path, const struct pcache_info *info)
@@ -214,6 +218,8 @@ static void print_json(const char *path, const struct pcache_info *info)
 		{ "full_waits", info->full_waits },
 		{ "crc_errors", info->crc_errors },
 		{ "replica_repairs", info->replica_repairs },
+		{ "media_errors", info->media_errors },
+		{ "segments_quarantined", info->segments_quarantined },
 	};
 
 	print_json_identity(path, info);
