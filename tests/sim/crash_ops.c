@@ -17,8 +17,13 @@ void crash_check_runtime(struct crash_world *w)
 {
 	const char *wrong = pc_cache_check(w->cache);
 
+	struct pcache_info info = {.struct_bytes = sizeof(info)};
+
 	if (wrong != NULL)
 		crash_fail(w, "invariant of the run-time state: %s", wrong);
+	/* No data of a key that counts is ever damaged here, so nobody may have met any. */
+	else if (pcache_info_get(w->cache, &info) != 0 || info.crc_errors != 0)
+		crash_fail(w, "%llu CRC errors, and no damaged data", (unsigned long long)info.crc_errors);
 }
 
 /* An error of the backing may come through if there was one. */

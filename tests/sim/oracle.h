@@ -105,6 +105,8 @@ bool pc_oracle_disk_copy(struct pc_oracle_disk *to, const struct pc_oracle_disk 
 void pc_oracle_disk_load(const struct pc_oracle *oracle, struct pc_oracle_disk *disk, const uint8_t *image);
 /* All blocks hold version 1. */
 void pc_oracle_disk_format(const struct pc_oracle *oracle, struct pc_oracle_disk *disk);
+/* What it holds was written by somebody who did not flush: a power cut may leave zeroes of it. */
+void pc_oracle_disk_unflush(struct pc_oracle_disk *disk);
 /* Makes to what a power cut leaves of from that keeps the pending writes with keep[i]. */
 void pc_oracle_disk_cut(struct pc_oracle_disk *to, const struct pc_oracle_disk *from, const uint8_t *keep);
 void pc_oracle_disk_read(const struct pc_oracle *oracle, const struct pc_oracle_disk *disk, uint32_t blk, uint32_t len_blk, uint8_t *buf);

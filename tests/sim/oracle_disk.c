@@ -71,6 +71,16 @@ void pc_oracle_disk_format(const struct pc_oracle *oracle, struct pc_oracle_disk
 	}
 }
 
+void pc_oracle_disk_unflush(struct pc_oracle_disk *disk)
+{
+	if (!reserve(disk, disk->pending_nr + disk->block_nr))
+		abort();
+	for (uint32_t blk = 0; blk < disk->block_nr; blk++) {
+		disk->pending[disk->pending_nr++] = (struct pc_oracle_disk_write){.blk = blk, .seen = disk->live[blk]};
+		disk->durable[blk] = (struct pc_seen){0, PC_SEEN_ZERO};
+	}
+}
+
 void pc_oracle_disk_cut(struct pc_oracle_disk *to, const struct pc_oracle_disk *from, const uint8_t *keep)
 {
 	to->pending_nr = 0;
