@@ -12,6 +12,7 @@ enum pc_plant {
 	PC_PLANT_KSET_AFTER_ACK, /* core/write: the slot is stored only when the next write of this cache begins */
 	PC_PLANT_NEWEST_COPY_FIRST, /* layout: an update overwrites the newer copy first, and open does not repair */
 	PC_PLANT_NO_VOIDS_AT_OPEN, /* recovery: rejected positions stay as they are */
+	PC_PLANT_FENCE_OF_OTHER, /* simulated media: every fence is that of another thread */
 	PC_PLANT_NR
 };
 
