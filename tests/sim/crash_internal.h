@@ -7,6 +7,8 @@
  *     crash_image.c    images of a snapshot
  *     crash_ops.c      calls of the library
  *     crash_recover.c  recovery of an image, checks, and what the cache does then
+ *     crash_again.c    a power cut as an operation
+ *     crash_reached.c  what the first cache has met
  *     crash_report.c   violations
  */
 #ifndef PC_SIM_CRASH_INTERNAL_H
@@ -74,6 +76,7 @@ struct crash_world {
 	uint32_t image_nr; /* images of each */
 	bool no_faults;
 	bool faulted; /* a call of the backing failed during this API call */
+	uint32_t stop_in; /* the power fails before this fence from now on; 0: it does not */
 	uint32_t event_nr; /* fences, syncs and backing calls of this API call */
 	uint32_t step; /* see crash_path.h */
 	uint32_t point_nr; /* crash points of this step so far */
@@ -83,6 +86,20 @@ struct crash_world {
 	uint32_t snap_max; /* for one API call */
 	struct crash_cut cut; /* which crash image this world began with */
 	struct crash_doing doing;
+};
+
+struct crash_before { /* counters of the library after the operation before, see crash_reached.c */
+	uint64_t first_pos; /* of the head, after the first operation; 0: not seen yet */
+	uint64_t head;
+	uint64_t writer_limit;
+	uint64_t dirty_tail;
+	uint64_t cleaned_segs;
+	uint64_t evicted_segs;
+	uint64_t backing_flushes;
+	uint64_t backing_errors;
+	uint64_t full_waits;
+	uint64_t epoch_nr; /* flushes since write-back got on */
+	bool last_was_open;
 };
 
 struct crash_set { /* of hashes */
@@ -113,6 +130,7 @@ struct crash_run {
 	bool old_is_broken; /* format finds an old cache that has lost its backing */
 	struct pc_oracle *old_oracle; /* of the cache that was there before format; NULL: none */
 	uint32_t op_idx;
+	struct crash_before before;
 };
 
 /* --- crash_report.c --- */
@@ -163,6 +181,18 @@ void crash_do_flush(struct crash_world *w);
 void crash_do_drain(struct crash_world *w);
 void crash_do_reopen(struct crash_world *w);
 void crash_do_op(struct crash_world *w, const struct pc_gen_op *op);
+
+/* --- crash_again.c --- */
+
+/* The power is cut, and this world goes on. */
+void crash_do_crash(struct crash_world *w, uint32_t arg);
+
+/* --- crash_reached.c --- */
+
+/* After an operation of world 0. */
+void crash_note_reached(struct crash_world *w, const struct pc_gen_op *op);
+/* Between format and first open: counters begin high. */
+void crash_raise_counters(struct crash_world *w);
 
 /* --- crash_recover.c --- */
 

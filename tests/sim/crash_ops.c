@@ -286,13 +286,14 @@ static void do_write(struct crash_world *w, const struct pc_gen_op *op)
 	uint32_t flags = op->kind == PC_GEN_DURABLE || (op->kind == PC_GEN_BATCH && op->arg != 0) ? PCACHE_DURABLE : 0;
 	int rc;
 
-	if (op->kind == PC_GEN_WRITE && op->arg != 0)
+	if ((op->kind == PC_GEN_WRITE || op->kind == PC_GEN_ZEROES || op->kind == PC_GEN_DISCARD) && op->arg != 0)
 		flags |= PCACHE_NOWAIT;
 	if (pc_oracle_pending_nr(w->oracle) > PC_ORACLE_PENDING_MAX - 4)
 		crash_do_flush(w);
 	if (w->run->stop)
 		return;
 	rc = do_unit(w, op, flags);
+	w->run->result->reached[PC_REACHED_DATA_FULL] += w->depth == 0 && rc == PCACHE_E_FULL;
 	if (rc != PCACHE_E_FULL || w->run->stop || !crash_decide(w, PC_CRASH_EVENT_RETRY, 40))
 		return;
 	crash_between(w);
@@ -335,6 +336,9 @@ void crash_do_op(struct crash_world *w, const struct pc_gen_op *op)
 		break;
 	case PC_GEN_REOPEN:
 		crash_do_reopen(w);
+		break;
+	case PC_GEN_CRASH:
+		crash_do_crash(w, op->arg);
 		break;
 	default:
 		do_write(w, op);

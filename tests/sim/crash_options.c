@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "sim/crash_path.h"
+#include "sim/directed.h"
 #include "sim/plants.h"
 
 enum kind { FLAG, NUMBER, TEXT };
@@ -27,6 +28,7 @@ static const struct option {
 	{"depth", "N", NUMBER, offsetof(struct crash_options, depth), "power cuts in a row, 1 to 4 (2)"},
 	{"thorough", NULL, FLAG, offsetof(struct crash_options, thorough), "every crash point and many images of each"},
 	{"only", "TEXT", TEXT, offsetof(struct crash_options, only), "run only seeds whose cache is described so (see --plan), e.g. \"page commit=flush ordering=batch\""},
+	{"directed", "NAME", TEXT, offsetof(struct crash_options, directed), "run only seeds that drive the cache into this situation (list below)"},
 	{"replay", "TEXT", TEXT, offsetof(struct crash_options, replay), "go only the way that a violation has printed"},
 	{"replay-file", "FILE", TEXT, offsetof(struct crash_options, replay_file), "the same for each line of FILE that is not empty and does not begin with #"},
 	{"emit-test", "FILE", TEXT, offsetof(struct crash_options, emit_test), "write a violation as a test of its own (tests/sim/test_kept_NAME.c)"},
@@ -53,7 +55,9 @@ static void help(FILE *out)
 	fprintf(out, "planted defects:");
 	for (uint32_t i = 0; i < pc_plant_nr(); i++)
 		fprintf(out, " %s", pc_plant_name(i));
-	fputc('\n', out);
+	fprintf(out, "\nsituations, which one seed in four is about:\n");
+	for (uint32_t i = 0; i < pc_directed_nr(); i++)
+		fprintf(out, "  %-20s %s\n", pc_directed_name(i), pc_directed_help(i));
 }
 
 static void mistake(const char *what, const char *value)
@@ -98,6 +102,8 @@ static void check(struct crash_options *options)
 {
 	if (options->depth < 1 || options->depth > PC_CRASH_DEPTH_MAX)
 		mistake("depth is 1 to 4", "--depth");
+	if (options->directed != NULL && !pc_directed_find(options->directed, NULL))
+		mistake("no such situation", options->directed);
 	if (options->plant != NULL && !pc_plant_switch_on(options->plant))
 		mistake("no such plant", options->plant);
 	if (options->seconds == 0 && options->states == 0 && options->seeds == 0)

@@ -60,6 +60,8 @@ void crash_point(struct crash_world *w, const char *when, bool between)
 {
 	const struct pc_crash_path *follow = w->run->follow;
 
+	if (pc_sim_stopped(w->sim))
+		return;
 	w->event_nr++;
 	w->point_nr++;
 	if (follow != NULL) {
@@ -73,8 +75,11 @@ void crash_point(struct crash_world *w, const char *when, bool between)
 
 void crash_at_fence(struct pc_sim *sim, enum pc_sim_event event, void *user)
 {
-	(void)sim;
-	crash_point(user, event == PC_SIM_AT_FENCE ? "before fence" : "before sync", false);
+	struct crash_world *w = user;
+
+	if (w->stop_in != 0 && --w->stop_in == 0)
+		pc_sim_stop(sim);
+	crash_point(w, event == PC_SIM_AT_FENCE ? "before fence" : "before sync", false);
 }
 
 enum backing_op { BACKING_READ, BACKING_WRITE, BACKING_FLUSH };
@@ -82,11 +87,17 @@ enum backing_op { BACKING_READ, BACKING_WRITE, BACKING_FLUSH };
 /* Whether this call of the backing is to fail. A failed flush forgets what was pending: it stays visible, but no later flush makes it durable. */
 static bool backing_fails(struct crash_world *w, enum backing_op op)
 {
-	if (!w->run->shape.faults || w->no_faults || !crash_decide(w, PC_CRASH_EVENT_FAULT, op == BACKING_FLUSH ? 8 : 4))
+	const uint32_t flush_pct = w->run->shape.flush_fault_pct == 0 ? 8 : w->run->shape.flush_fault_pct;
+
+	if (pc_sim_stopped(w->sim))
+		return true; /* no power */
+	if (!w->run->shape.faults || w->no_faults || !crash_decide(w, PC_CRASH_EVENT_FAULT, op == BACKING_FLUSH ? flush_pct : 4))
 		return false;
 	w->faulted = true;
-	if (op == BACKING_FLUSH)
+	if (op == BACKING_FLUSH) {
 		pc_oracle_disk_flush_failed(&w->disk);
+		w->run->result->reached[PC_REACHED_FLUSH_ERRORS] += w->depth == 0;
+	}
 	return true;
 }
 

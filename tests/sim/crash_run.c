@@ -183,6 +183,8 @@ static bool first_open(struct crash_run *run)
 	run->formatting = false;
 	w->image_nr = 40;
 	crash_between(w); /* from here on there is the new cache, and nothing else */
+	if (run->shape.high != 0)
+		crash_raise_counters(w);
 	if (run->stop)
 		return false;
 	w->doing = (struct crash_doing){.before = "first open"};
@@ -219,6 +221,8 @@ static void run_op(struct crash_run *run, uint32_t i, uint32_t point_pct)
 	w->image_nr = settings->thorough ? 64 : pc_rng_chance(&w->rng, 4) ? 200 : 10;
 	w->snap_max = settings->thorough ? SNAP_NR_MAX : 8;
 	crash_do_op(w, op);
+	if (!run->stop)
+		crash_note_reached(w, op);
 }
 
 static void run_ops(struct crash_run *run)
@@ -298,11 +302,11 @@ void pc_crash_run(const struct pc_crash_settings *settings, struct pc_crash_resu
 
 void pc_crash_shape_text(uint64_t seed, char *text, size_t text_bytes)
 {
-	struct pc_rng rng = {pc_rng_mix(seed)};
-	struct pc_gen_shape shape;
+	struct pc_crash_plan *plan = crash_must(malloc(sizeof(*plan)));
 
-	pc_gen_shape(&rng, &shape);
-	pc_gen_shape_to_text(&shape, text, text_bytes);
+	pc_gen_plan(seed, plan);
+	pc_gen_shape_to_text(&plan->shape, text, text_bytes);
+	free(plan);
 }
 
 void pc_crash_print_plan(const struct pc_crash_settings *settings)
@@ -318,7 +322,8 @@ void pc_crash_print_plan(const struct pc_crash_settings *settings)
 		plan = drawn;
 	}
 	pc_gen_shape_to_text(&plan->shape, text, sizeof(text));
-	fprintf(stderr, "seed %llu: %s\n", (unsigned long long)settings->seed, text);
+	fprintf(stderr, "seed %llu%s%s: %s\n", (unsigned long long)settings->seed, plan->directed != 0 ? ", " : "",
+		plan->directed != 0 ? pc_directed_name(plan->directed - 1) : "", text);
 	limit = settings->op_limit == 0 ? plan->op_nr : PC_MIN(plan->op_nr, settings->op_limit);
 	for (uint32_t i = 0; i < limit; i++) {
 		if (settings->skip != NULL && settings->skip[i])

@@ -7,6 +7,7 @@
 #define PC_SIM_CRASH_RUN_H
 
 #include "sim/crash_path.h"
+#include "sim/directed.h"
 #include "sim/generator.h"
 
 struct pc_crash_settings {
@@ -37,6 +38,7 @@ struct pc_crash_result {
 	uint32_t op_nr; /* operations of the seed */
 	uint32_t failed_op; /* operation (of the first cache) during or after which it happened */
 	bool failed;
+	uint64_t reached[PC_REACHED_NR]; /* what the first cache has met */
 	uint32_t site_nr;
 	struct pc_crash_site sites[PC_CRASH_SITE_NR_MAX];
 	char text[4096]; /* what was wrong, and where */

@@ -10,6 +10,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "sim/directed.h"
+
 uint64_t pc_rng_mix(uint64_t x)
 {
 	x += UINT64_C(0x9e3779b97f4a7c15);
@@ -81,12 +83,13 @@ void pc_gen_shape_to_text(const struct pc_gen_shape *shape, char *text, size_t t
 {
 	snprintf(text, text_bytes,
 		 "media %llu segment %u block %u backing %u blocks, shards %u stripe %u heads %u kset_keys %u gc %u%%, %s commit=%s ordering=%s crc=%s guard=%s "
-		 "read_cache=%s full=%s%s%s%s, %u operations (%u warm), mix %u",
+		 "read_cache=%s full=%s%s%s%s%s, %u operations (%u warm), mix %u",
 		 (unsigned long long)shape->media_bytes, shape->segment_bytes, shape->block_bytes, shape->backing_blk, shape->shard_nr, shape->stripe_bytes,
 		 shape->data_head_nr, shape->kset_max_keys, shape->gc_pct, shape->page ? "page" : "cache-line", shape->commit_flush ? "flush" : "write",
 		 shape->order_batch ? "batch" : "strict", shape->data_crc ? "on" : "off", shape->guard_fence ? "fence" : "crc",
 		 shape->read_cache ? "on" : "off", shape->full_error ? "error" : "wait", shape->write_through ? ", backing durable at once" : "",
 		 shape->faults ? ", backing fails at times" : "", shape->old_cache ? ", over an old cache" : "",
+		 shape->high != 0 ? ", high counters" : "",
 		 shape->op_nr, shape->warm_nr, shape->mix);
 }
 
@@ -251,11 +254,18 @@ static void draw_old_ops(uint64_t seed, struct pc_gen_memory *memory, struct pc_
 		pc_gen_op(&rng, &plan->shape, memory, &plan->old_ops[i]);
 }
 
+#define DIRECTED_ONE_IN 4u /* of the seeds */
+
 void pc_gen_plan(uint64_t seed, struct pc_crash_plan *out_plan)
 {
 	struct pc_rng rng = {pc_rng_mix(seed)};
 	struct pc_gen_memory memory = {0};
+	const uint64_t kind = pc_rng_mix(seed + 23) % (pc_directed_nr() * DIRECTED_ONE_IN);
 
+	if (kind < pc_directed_nr()) {
+		pc_directed_plan((uint32_t)kind, seed, out_plan);
+		return;
+	}
 	memset(out_plan, 0, sizeof(*out_plan));
 	pc_gen_shape(&rng, &out_plan->shape);
 	if (out_plan->shape.old_cache)
@@ -271,7 +281,7 @@ void pc_gen_plan(uint64_t seed, struct pc_crash_plan *out_plan)
 void pc_gen_op_to_text(const struct pc_gen_op *op, char *text, size_t text_bytes)
 {
 	static const char *const names[PC_GEN_KIND_NR] = {"write",	"write durable", "batch",	"flush", "discard", "write_zeroes", "read",
-							  "write-back step", "evict step",    "clean step", "maintain", "drain",   "close, open"};
+							  "write-back step", "evict step",    "clean step", "maintain", "drain",   "close, open", "power cut"};
 	size_t used = (size_t)snprintf(text, text_bytes, "%s", names[op->kind]);
 
 	for (uint32_t i = 0; i < op->range_nr && used < text_bytes; i++)

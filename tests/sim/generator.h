@@ -43,6 +43,8 @@ struct pc_gen_shape {
 	bool write_through; /* of the backing */
 	bool faults; /* calls of the backing fail now and then */
 	bool old_cache; /* format finds an older cache with dirty data */
+	uint32_t high; /* 1 .. 3: generations, sequence numbers and ordinals begin high, see crash_reached.c; 0: as format leaves them */
+	uint32_t flush_fault_pct; /* of the flushes of the backing, if faults; 0: as usual */
 	uint32_t warm_nr; /* operations before the first crash point */
 	uint32_t op_nr; /* all */
 	uint32_t mix; /* which weights the operations have */
@@ -67,6 +69,7 @@ enum pc_gen_kind {
 	PC_GEN_MAINTAIN,
 	PC_GEN_DRAIN,
 	PC_GEN_REOPEN,
+	PC_GEN_CRASH, /* a power cut, and the same world goes on: see crash_again.c */
 	PC_GEN_KIND_NR
 };
 
@@ -81,7 +84,7 @@ struct pc_gen_op {
 	enum pc_gen_kind kind;
 	uint32_t range_nr;
 	struct pc_gen_range ranges[PC_GEN_RANGE_NR_MAX];
-	uint32_t arg; /* MAINTAIN: steps; WRITEBACK, EVICT, CLEAN: 1 forced; READ: flags; WRITE: bit 0 no wait; BATCH: bit 0 durable */
+	uint32_t arg; /* MAINTAIN: steps; WRITEBACK, EVICT, CLEAN: 1 forced; READ: flags; WRITE, ZEROES, DISCARD: 1 no wait; BATCH: bit 0 durable; CRASH: seed */
 	uint32_t nr; /* what crash points and images during it are drawn from, together with the seed; 0: its place in the plan */
 	uint32_t hot_blk; /* hot zone of those who draw operations after it */
 	uint32_t drawn_blk[PC_GEN_RANGE_NR_MAX]; /* lengths of the ranges before a batch was cut to its maximum; 0: as in ranges */
@@ -107,6 +110,7 @@ void pc_gen_remember(struct pc_gen_memory *memory, const struct pc_gen_op *op);
 
 struct pc_crash_plan {
 	struct pc_gen_shape shape;
+	uint32_t directed; /* kind of directed.h plus 1; 0: none */
 	uint32_t old_op_nr; /* operations on the cache that format finds, if shape.old_cache */
 	uint32_t op_nr;
 	bool old_only_writes; /* of old_ops, only those that write are run */

@@ -16,6 +16,8 @@
 #define KEPT_DURABLE(blk, len) {.kind = PC_GEN_DURABLE, .range_nr = 1, .ranges = {{blk, len}}}
 #define KEPT_DISCARD(blk, len) {.kind = PC_GEN_DISCARD, .range_nr = 1, .ranges = {{blk, len}}}
 #define KEPT_ZEROES(blk, len) {.kind = PC_GEN_ZEROES, .range_nr = 1, .ranges = {{blk, len}}}
+#define KEPT_DISCARD_NOWAIT(blk, len) {.kind = PC_GEN_DISCARD, .range_nr = 1, .ranges = {{blk, len}}, .arg = 1}
+#define KEPT_ZEROES_NOWAIT(blk, len) {.kind = PC_GEN_ZEROES, .range_nr = 1, .ranges = {{blk, len}}, .arg = 1}
 #define KEPT_READ(blk, len, flags) {.kind = PC_GEN_READ, .range_nr = 1, .ranges = {{blk, len}}, .arg = flags}
 #define KEPT_BATCH(durable, nr, ...) {.kind = PC_GEN_BATCH, .range_nr = nr, .ranges = {__VA_ARGS__}, .arg = durable}
 #define KEPT_FLUSH {.kind = PC_GEN_FLUSH}
@@ -24,8 +26,8 @@
 #define KEPT_CLEAN(force) {.kind = PC_GEN_CLEAN, .arg = force}
 #define KEPT_MAINTAIN(steps) {.kind = PC_GEN_MAINTAIN, .arg = steps}
 #define KEPT_DRAIN {.kind = PC_GEN_DRAIN}
+#define KEPT_CRASH(seed_) {.kind = PC_GEN_CRASH, .arg = seed_} /* a power cut, and the same world goes on */
 #define KEPT_REOPEN {.kind = PC_GEN_REOPEN}
-#define KEPT_OTHER(kind_, nr, arg_, ...) {.kind = kind_, .range_nr = nr, .ranges = {__VA_ARGS__}, .arg = arg_}
 
 /* One power cut, see crash_path.h. */
 struct kept_cut {

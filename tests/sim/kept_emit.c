@@ -10,7 +10,7 @@
 static const char *const kind_names[PC_GEN_KIND_NR] = {
 	[PC_GEN_WRITE] = "WRITE", [PC_GEN_DURABLE] = "DURABLE",	    [PC_GEN_BATCH] = "BATCH",   [PC_GEN_FLUSH] = "FLUSH", [PC_GEN_DISCARD] = "DISCARD",
 	[PC_GEN_ZEROES] = "ZEROES", [PC_GEN_READ] = "READ",	    [PC_GEN_WRITEBACK] = "WRITEBACK", [PC_GEN_EVICT] = "EVICT", [PC_GEN_CLEAN] = "CLEAN",
-	[PC_GEN_MAINTAIN] = "MAINTAIN", [PC_GEN_DRAIN] = "DRAIN", [PC_GEN_REOPEN] = "REOPEN",
+	[PC_GEN_MAINTAIN] = "MAINTAIN", [PC_GEN_DRAIN] = "DRAIN", [PC_GEN_REOPEN] = "REOPEN", [PC_GEN_CRASH] = "CRASH",
 };
 
 static void put_op(FILE *out, const struct pc_gen_op *op)
@@ -24,7 +24,7 @@ static void put_op(FILE *out, const struct pc_gen_op *op)
 	case PC_GEN_DURABLE:
 	case PC_GEN_DISCARD:
 	case PC_GEN_ZEROES:
-		fprintf(out, "\tKEPT_%s(%u, %u),\n", name, op->ranges[0].blk, op->ranges[0].len_blk);
+		fprintf(out, "\tKEPT_%s%s(%u, %u),\n", name, op->arg != 0 ? "_NOWAIT" : "", op->ranges[0].blk, op->ranges[0].len_blk);
 		break;
 	case PC_GEN_READ:
 		fprintf(out, "\tKEPT_READ(%u, %u, %u),\n", op->ranges[0].blk, op->ranges[0].len_blk, op->arg);
@@ -39,6 +39,7 @@ static void put_op(FILE *out, const struct pc_gen_op *op)
 	case PC_GEN_EVICT:
 	case PC_GEN_CLEAN:
 	case PC_GEN_MAINTAIN:
+	case PC_GEN_CRASH:
 		fprintf(out, "\tKEPT_%s(%u),\n", name, op->arg);
 		break;
 	default:

@@ -36,6 +36,8 @@ const struct pc_kept_member pc_kept_members[] = {
 	MEMBER("write_through", write_through, 0, 1),
 	MEMBER("faults", faults, 0, 1),
 	MEMBER("old_cache", old_cache, 0, 1),
+	MEMBER("high", high, 0, 3),
+	MEMBER("flush_fault_pct", flush_fault_pct, 0, 100),
 	MEMBER("warm", warm_nr, 0, PC_CRASH_OP_NR_MAX),
 	MEMBER("mix", mix, 0, 1000),
 };
@@ -44,7 +46,7 @@ const uint32_t pc_kept_member_nr = PC_ARRAY_NR(pc_kept_members);
 static const char *const op_names[PC_GEN_KIND_NR] = {
 	[PC_GEN_WRITE] = "write",	  [PC_GEN_DURABLE] = "durable", [PC_GEN_BATCH] = "batch", [PC_GEN_FLUSH] = "flush",	  [PC_GEN_DISCARD] = "discard",
 	[PC_GEN_ZEROES] = "zeroes",	  [PC_GEN_READ] = "read",	[PC_GEN_WRITEBACK] = "writeback", [PC_GEN_EVICT] = "evict", [PC_GEN_CLEAN] = "clean",
-	[PC_GEN_MAINTAIN] = "maintain", [PC_GEN_DRAIN] = "drain",	[PC_GEN_REOPEN] = "reopen",
+	[PC_GEN_MAINTAIN] = "maintain", [PC_GEN_DRAIN] = "drain",	[PC_GEN_REOPEN] = "reopen",	[PC_GEN_CRASH] = "crash",
 };
 
 uint64_t pc_kept_member_get(const struct pc_gen_shape *shape, const struct pc_kept_member *member)
@@ -507,11 +509,17 @@ static bool cut_token(struct parse *p, struct pc_crash_path *path, uint32_t *has
 	return wrong(p, "no such key of a power cut");
 }
 
+/* Members that came later: a line without them means 0. */
+static bool may_miss(const struct pc_kept_member *member)
+{
+	return strcmp(member->key, "high") == 0 || strcmp(member->key, "flush_fault_pct") == 0;
+}
+
 static bool missing(struct parse *p, uint32_t has, uint32_t has_member)
 {
 	p->token = p->at = "";
 	for (uint32_t i = 0; i < pc_kept_member_nr; i++) {
-		if ((has_member & 1u << i) == 0)
+		if ((has_member & 1u << i) == 0 && !may_miss(&pc_kept_members[i]))
 			return !wrong(p, "%s= is missing", pc_kept_members[i].key);
 	}
 	if ((has & HAS_SEED) == 0)

@@ -36,6 +36,7 @@ struct totals {
 	uint64_t states;
 	uint64_t distinct;
 	uint64_t digest; /* of all states */
+	uint64_t reached[PC_REACHED_NR];
 	uint32_t depth;
 	bool failed;
 };
@@ -174,9 +175,9 @@ static void report_run(const struct crash_options *options, const struct pc_cras
 	else
 		pc_gen_plan(settings->seed, &kept->plan);
 	report(options, kept, result);
-	if (settings->plan == NULL)
-		fprintf(stderr, "the whole seed again: pcache-crash-sim --seed %" PRIu64 " --seeds 1 --depth %u --plant %s%s\n", settings->seed, settings->depth,
-			pc_plant_now(), options->thorough ? " --thorough" : "");
+	fprintf(stderr, "the whole seed again: pcache-crash-sim --seed %" PRIu64 " --seeds 1 --depth %u --plant %s%s%s%s\n", settings->seed, settings->depth,
+		pc_plant_now(), options->thorough ? " --thorough" : "", options->directed != NULL ? " --directed " : "",
+		options->directed != NULL ? options->directed : "");
 	free(kept);
 }
 
@@ -268,6 +269,8 @@ static void add(struct totals *totals, const struct pc_crash_result *result)
 	totals->states += result->states;
 	totals->distinct += result->distinct;
 	totals->digest = pc_rng_mix(totals->digest ^ result->digest);
+	for (uint32_t i = 0; i < PC_REACHED_NR; i++)
+		totals->reached[i] = pc_reached_is_max((enum pc_reached)i) ? PC_MAX(totals->reached[i], result->reached[i]) : totals->reached[i] + result->reached[i];
 	totals->depth = PC_MAX(totals->depth, result->depth);
 	totals->failed = result->failed;
 }
@@ -275,12 +278,18 @@ static void add(struct totals *totals, const struct pc_crash_result *result)
 static void run_seeds(const struct crash_options *options, struct pc_crash_settings *settings, struct totals *totals)
 {
 	static struct pc_crash_result result;
+	static struct pc_crash_plan plan;
+	uint32_t kind = 0;
 
+	if (options->directed != NULL && pc_directed_find(options->directed, &kind))
+		settings->plan = &plan;
 	seed_now = options->seed - 1;
 	for (uint64_t i = 1;; i++) {
 		seed_now = next_seed(options, seed_now + 1);
 		settings->seed = seed_now;
 		settings->states_max = options->states == 0 ? 0 : options->states - totals->states;
+		if (settings->plan != NULL)
+			pc_directed_plan(kind, seed_now, &plan);
 		watch();
 		pc_crash_run(settings, &result);
 		alarm(0);
@@ -294,18 +303,23 @@ static void run_seeds(const struct crash_options *options, struct pc_crash_setti
 	alarm(0);
 }
 
+static void print_json(const struct crash_options *options, const struct totals *totals, double per_minute)
+{
+	printf("{\"states\": %" PRIu64 ", \"distinct\": %" PRIu64 ", \"states_per_minute\": %.0f, \"depth\": %u, \"violations\": %d, \"seed\": %" PRIu64,
+	       totals->states, totals->distinct, per_minute, totals->depth, totals->failed ? 1 : 0, seed_now);
+	if (options->seconds == 0) /* else the clock decides on the end */
+		printf(", \"digest\": \"%016" PRIx64 "\"", totals->digest);
+	for (uint32_t i = 0; i < PC_REACHED_NR; i++)
+		printf("%s\"%s\": %" PRIu64, i == 0 ? ", \"reached\": {" : ", ", pc_reached_name((enum pc_reached)i), totals->reached[i]);
+	printf("}}\n");
+}
+
 static void print_totals(const struct crash_options *options, const struct totals *totals, uint64_t elapsed_ns)
 {
 	const double per_minute = (double)totals->states * 60e9 / (double)PC_MAX(elapsed_ns, 1u);
-	char digest[64] = ""; /* where the clock does not decide on the end */
-
-	if (options->seconds == 0)
-		snprintf(digest, sizeof(digest), ", \"digest\": \"%016" PRIx64 "\"", totals->digest);
 
 	if (options->json)
-		printf("{\"states\": %" PRIu64 ", \"distinct\": %" PRIu64 ", \"states_per_minute\": %.0f, \"depth\": %u, \"violations\": %d, \"seed\": %" PRIu64
-		       "%s}\n",
-		       totals->states, totals->distinct, per_minute, totals->depth, totals->failed ? 1 : 0, seed_now, digest);
+		print_json(options, totals, per_minute);
 	else
 		printf("%" PRIu64 " crash states (%" PRIu64 " different) in %.1f s, %.0f per minute, depth %u, seeds %" PRIu64 " to %" PRIu64 ", %d violations\n",
 		       totals->states, totals->distinct, (double)elapsed_ns / 1e9, per_minute, totals->depth, options->seed, seed_now, totals->failed ? 1 : 0);
