@@ -6,6 +6,7 @@
  *     crash_point.c    crash points, snapshots, the hooks of media and backing
  *     crash_image.c    images of a snapshot
  *     crash_ops.c      calls of the library
+ *     crash_mode.c     settings that differ from open to open
  *     crash_recover.c  recovery of an image, checks, and what the cache does then
  *     crash_again.c    a power cut as an operation
  *     crash_reached.c  what the first cache has met
@@ -68,6 +69,7 @@ struct crash_world {
 	struct pc_oracle *oracle;
 	struct pc_oracle_disk disk;
 	struct pc_tweaks tweaks;
+	uint32_t mode; /* see crash_mode.c */
 	struct pc_rng nonce;
 	struct pc_rng rng; /* choices of crash points and images */
 	struct pc_gen_memory memory;
@@ -102,6 +104,17 @@ struct crash_before { /* counters of the library after the operation before, see
 	bool last_was_open;
 };
 
+/* Bits of a mode, see crash_mode.c. */
+#define CRASH_MODE_ORDERING 1u
+#define CRASH_MODE_COMMIT 2u
+#define CRASH_MODE_GC 4u
+#define CRASH_MODE_SHARDS 8u
+#define CRASH_MODE_HEADS 16u
+#define CRASH_MODE_READ_CACHE 32u
+#define CRASH_MODE_FULL 64u
+#define CRASH_MODE_GUARD 128u
+#define CRASH_MODE_NR 256u
+
 struct crash_set { /* of hashes */
 	uint64_t *slots;
 	uint32_t slot_nr; /* power of two */
@@ -114,7 +127,8 @@ struct crash_run {
 	struct pc_crash_plan *drawn; /* if the settings have no plan */
 	const struct pc_crash_plan *plan;
 	struct pc_gen_shape shape;
-	struct pcache_config *config;
+	struct pcache_config *configs[CRASH_MODE_NR]; /* by mode; NULL: not needed yet */
+	const struct pcache_config *config; /* of mode 0; for an open: that of the world's mode */
 	struct pcache_config *config_read_only;
 	struct crash_world worlds[PC_CRASH_DEPTH_MAX + 1];
 	struct crash_set states; /* image, disk and what the oracle accepts */
@@ -179,7 +193,8 @@ bool crash_read_all(struct crash_world *w, uint8_t *to);
 bool crash_check_all_live(struct crash_world *w);
 void crash_do_flush(struct crash_world *w);
 void crash_do_drain(struct crash_world *w);
-void crash_do_reopen(struct crash_world *w);
+/* mode_change: bits of the mode that change in between. */
+void crash_do_reopen(struct crash_world *w, uint32_t mode_change);
 void crash_do_op(struct crash_world *w, const struct pc_gen_op *op);
 
 /* --- crash_again.c --- */
@@ -193,6 +208,17 @@ void crash_do_crash(struct crash_world *w, uint32_t arg);
 void crash_note_reached(struct crash_world *w, const struct pc_gen_op *op);
 /* Between format and first open: counters begin high. */
 void crash_raise_counters(struct crash_world *w);
+
+/* --- crash_mode.c --- */
+
+void crash_configs_init(struct crash_run *run);
+void crash_configs_fini(struct crash_run *run);
+/* Of the world's mode. */
+const struct pcache_config *crash_config(struct crash_world *w);
+/* From the next open on. */
+void crash_set_mode(struct crash_world *w, uint32_t mode);
+/* Perhaps another mode for the open after a power cut. */
+void crash_pick_mode(struct crash_world *w);
 
 /* --- crash_recover.c --- */
 

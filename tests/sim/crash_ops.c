@@ -37,6 +37,8 @@ int crash_try_open(struct crash_world *w, const struct pcache_config *config)
 	struct pcache_backing *backing = crash_attach(w);
 	int rc;
 
+	if (config == w->run->config)
+		config = crash_config(w);
 	crash_call_begin(w);
 	rc = pc_cache_open_media(pc_sim_media(w->sim), config, &w->tweaks, backing, &w->cache);
 	crash_call_end(w);
@@ -153,7 +155,7 @@ static void do_step(struct crash_world *w, enum pc_step step, bool force)
 		crash_fail(w, "step %d gives %d: %s", (int)step, rc, crash_error_text(rc));
 }
 
-void crash_do_reopen(struct crash_world *w)
+void crash_do_reopen(struct crash_world *w, uint32_t mode_change)
 {
 	int rc;
 
@@ -168,6 +170,7 @@ void crash_do_reopen(struct crash_world *w)
 	pc_oracle_flushed(w->oracle, false);
 	crash_between(w);
 	pc_sim_reopen(w->sim);
+	crash_set_mode(w, w->mode ^ mode_change);
 	if (w->run->stop || !crash_open(w))
 		return;
 	(void)crash_check_all_live(w);
@@ -245,7 +248,7 @@ static int do_unit(struct crash_world *w, const struct pc_gen_op *op, uint32_t f
 {
 	const bool zero = op->kind == PC_GEN_DISCARD || op->kind == PC_GEN_ZEROES;
 	/* A discard is cut where a write of its length would not be: after a stripe of each shard. */
-	const uint64_t zero_max = (uint64_t)w->run->shape.stripe_bytes * w->run->shape.shard_nr;
+	const uint64_t zero_max = (uint64_t)w->tweaks.stripe_bytes * w->tweaks.shard_nr;
 	const uint64_t atomic_max = zero ? zero_max : pcache_atomic_write_max(w->cache);
 	uint64_t len_bytes = 0;
 	bool atomic;
@@ -335,7 +338,7 @@ void crash_do_op(struct crash_world *w, const struct pc_gen_op *op)
 		crash_do_drain(w);
 		break;
 	case PC_GEN_REOPEN:
-		crash_do_reopen(w);
+		crash_do_reopen(w, op->arg);
 		break;
 	case PC_GEN_CRASH:
 		crash_do_crash(w, op->arg);

@@ -116,6 +116,7 @@ static void check_recovered(struct crash_world *child)
 	}
 	if (crash_decide(child, PC_CRASH_EVENT_PROBE, 8) && !check_read_only(child))
 		return;
+	crash_pick_mode(child);
 	if (!crash_open(child) || !crash_read_all(child, run->seen))
 		return;
 	if (!pc_oracle_recover(child->oracle, run->seen)) {
@@ -141,6 +142,7 @@ static void begin_life(struct crash_world *child, uint64_t key)
 		pc_sim_store_orphan(child->sim, media->stores[i]);
 	if (!pc_oracle_copy(child->oracle, above->oracle))
 		abort();
+	crash_set_mode(child, above->mode);
 	child->nonce.state = pc_rng_mix(key + 1);
 	child->rng.state = pc_rng_mix(key + 2);
 	child->memory = above->memory;

@@ -39,14 +39,9 @@ static bool world_init(struct crash_run *run, uint32_t depth)
 	w->run = run;
 	w->depth = depth;
 	pc_oracle_disk_init(&w->disk);
-	w->tweaks = (struct pc_tweaks){.fork_page = &no_fork,
-				       .shard_nr = shape->shard_nr,
-				       .stripe_bytes = shape->stripe_bytes,
-				       .data_head_nr = shape->data_head_nr,
-				       .kset_max_keys = shape->kset_max_keys,
-				       .nonce = draw_nonce,
-				       .nonce_user = w};
+	w->tweaks = (struct pc_tweaks){.fork_page = &no_fork, .nonce = draw_nonce, .nonce_user = w};
 	w->oracle = crash_must(pc_oracle_new(&oracle_options));
+	crash_set_mode(w, 0);
 	pc_oracle_disk_format(w->oracle, &w->disk);
 	if (pc_sim_new(shape->media_bytes, shape->page ? PC_GRAN_PAGE : PC_GRAN_CACHE_LINE, 0, &w->sim) != 0)
 		return false;
@@ -87,33 +82,6 @@ static void world_fini(struct crash_world *w)
 	pc_oracle_disk_fini(&w->disk);
 	free(w->cut.keep);
 	free(w->cut.keep_disk);
-}
-
-static void set_option(struct crash_run *run, int option, uint64_t value)
-{
-	if (pcache_config_set(run->config, option, value) != 0 || pcache_config_set(run->config_read_only, option, value) != 0)
-		abort();
-}
-
-static void config_init(struct crash_run *run)
-{
-	const struct pc_gen_shape *shape = &run->shape;
-
-	if (pcache_config_new(&run->config) != 0 || pcache_config_new(&run->config_read_only) != 0)
-		abort();
-	set_option(run, PCACHE_OPT_BLOCK_BYTES, shape->block_bytes);
-	set_option(run, PCACHE_OPT_SEGMENT_BYTES, shape->segment_bytes);
-	set_option(run, PCACHE_OPT_DATA_CRC, shape->data_crc);
-	set_option(run, PCACHE_OPT_GC_PERCENT, shape->gc_pct);
-	set_option(run, PCACHE_OPT_ORDERING, shape->order_batch ? PCACHE_ORDERING_BATCH : PCACHE_ORDERING_STRICT);
-	set_option(run, PCACHE_OPT_COMMIT, shape->commit_flush ? PCACHE_COMMIT_FLUSH : PCACHE_COMMIT_WRITE);
-	set_option(run, PCACHE_OPT_COMMIT_GUARD, shape->guard_fence);
-	set_option(run, PCACHE_OPT_READ_CACHE, shape->read_cache);
-	set_option(run, PCACHE_OPT_MAINTENANCE, PCACHE_MAINTENANCE_CALLER);
-	set_option(run, PCACHE_OPT_FULL_POLICY, shape->full_error);
-	set_option(run, PCACHE_OPT_WRITEBACK_DELAY_MS, 0); /* no clock */
-	if (pcache_config_set(run->config_read_only, PCACHE_OPT_READ_ONLY, 1) != 0)
-		abort();
 }
 
 static bool do_format(struct crash_world *w)
@@ -248,7 +216,7 @@ static void run_ops(struct crash_run *run)
 	if (crash_check_all_live(w))
 		crash_do_drain(w);
 	if (!run->stop)
-		crash_do_reopen(w);
+		crash_do_reopen(w, 0);
 }
 
 void pc_crash_run(const struct pc_crash_settings *settings, struct pc_crash_result *out_result)
@@ -272,7 +240,7 @@ void pc_crash_run(const struct pc_crash_settings *settings, struct pc_crash_resu
 	backing_bytes = (size_t)run->shape.backing_blk * run->shape.block_bytes;
 	run->io = crash_must(malloc(backing_bytes * PC_GEN_RANGE_NR_MAX));
 	run->seen = crash_must(malloc(backing_bytes));
-	config_init(run);
+	crash_configs_init(run);
 	crash_current_run = run;
 	for (uint32_t depth = 0; depth <= settings->depth; depth++) {
 		if (!world_init(run, depth))
@@ -289,8 +257,7 @@ void pc_crash_run(const struct pc_crash_settings *settings, struct pc_crash_resu
 		world_fini(&run->worlds[depth]);
 	}
 	pc_oracle_free(run->old_oracle);
-	pcache_config_free(run->config);
-	pcache_config_free(run->config_read_only);
+	crash_configs_fini(run);
 	free(run->states.slots);
 	free(run->images.slots);
 	free(run->io);

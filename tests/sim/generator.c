@@ -212,6 +212,10 @@ void pc_gen_op(struct pc_rng *rng, const struct pc_gen_shape *shape, struct pc_g
 	case PC_GEN_MAINTAIN:
 		op.arg = 1 + pc_rng_below(rng, 6);
 		break;
+	case PC_GEN_REOPEN:
+		if (pc_rng_chance(rng, 50))
+			op.arg = pc_rng_chance(rng, 60) ? 1u << pc_rng_below(rng, 8) : pc_rng_below(rng, 256);
+		break;
 	case PC_GEN_WRITEBACK:
 	case PC_GEN_EVICT:
 	case PC_GEN_CLEAN:

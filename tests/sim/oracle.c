@@ -45,6 +45,7 @@ struct pc_oracle *pc_oracle_new(const struct pc_oracle_options *options)
 	if (oracle == NULL)
 		return NULL;
 	oracle->options = *options;
+	oracle->undrained_batch = options->order_batch;
 	oracle->next_version = 2;
 	oracle->epoch = 1;
 	oracle->open_slot = PC_ORACLE_NO_SLOT;
@@ -71,6 +72,8 @@ bool pc_oracle_copy(struct pc_oracle *to, const struct pc_oracle *from)
 	to->options = from->options;
 	to->next_version = from->next_version;
 	to->epoch = from->epoch;
+	to->merged_epoch = from->merged_epoch;
+	to->undrained_batch = from->undrained_batch;
 	to->changes = from->changes;
 	to->open_slot = from->open_slot;
 	memcpy(to->units, from->units, sizeof(to->units));
@@ -103,6 +106,15 @@ void pc_oracle_free(struct pc_oracle *oracle)
 const char *pc_oracle_text(const struct pc_oracle *oracle)
 {
 	return oracle->text;
+}
+
+void pc_oracle_set_mode(struct pc_oracle *oracle, bool commit_flush, bool order_batch)
+{
+	if (oracle->options.order_batch && !order_batch && oracle->undrained_batch)
+		oracle->merged_epoch = oracle->epoch;
+	oracle->undrained_batch |= order_batch;
+	oracle->options.commit_flush = commit_flush;
+	oracle->options.order_batch = order_batch;
 }
 
 uint64_t pc_oracle_changes(const struct pc_oracle *oracle)

@@ -46,6 +46,12 @@ bool pc_oracle_copy(struct pc_oracle *to, const struct pc_oracle *from);
 void pc_oracle_free(struct pc_oracle *oracle);
 const char *pc_oracle_text(const struct pc_oracle *oracle);
 
+/*
+ * From the next open on, other modes. Where a life in ordering batch that no drain has ended is followed by one in strict, what was written until now stays one epoch for the
+ * backing; strict holds for what comes then.
+ */
+void pc_oracle_set_mode(struct pc_oracle *oracle, bool commit_flush, bool order_batch);
+
 /* --- payload --- */
 
 uint32_t pc_oracle_next_version(struct pc_oracle *oracle); /* never given twice */

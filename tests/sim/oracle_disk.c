@@ -195,8 +195,8 @@ static bool bound_block(struct pc_oracle *oracle, struct bounds *bounds, uint32_
 		pc_oracle_blame(oracle, "backing alone", blk, seen, NULL);
 		return false;
 	}
-	bounds->max_low = PC_MAX(bounds->max_low, span.low);
-	bounds->min_high = PC_MIN(bounds->min_high, span.high);
+	bounds->max_low = PC_MAX(bounds->max_low, PC_MAX(span.low, oracle->merged_epoch));
+	bounds->min_high = PC_MIN(bounds->min_high, PC_MAX(span.high, oracle->merged_epoch));
 	return true;
 }
 
@@ -266,6 +266,7 @@ bool pc_oracle_drained(struct pc_oracle *oracle, const struct pc_oracle_disk *di
 		}
 		oracle->drained_version[blk] = entry->version;
 	}
+	oracle->undrained_batch = oracle->options.order_batch;
 	oracle->changes++;
 	return true;
 }

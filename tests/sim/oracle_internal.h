@@ -28,6 +28,8 @@ struct pc_oracle {
 	struct pc_oracle_options options;
 	uint32_t next_version;
 	uint32_t epoch;
+	uint32_t merged_epoch; /* for the backing, this epoch and all before it are one */
+	bool undrained_batch; /* ordering was batch at some time since the last drain */
 	uint64_t changes;
 	uint32_t open_slot; /* unit between begin and end, or PC_ORACLE_NO_SLOT */
 	struct pc_oracle_unit units[PC_ORACLE_PENDING_MAX];
