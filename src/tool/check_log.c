@@ -8,9 +8,8 @@
  * A kset at or above the mark counts only if the data of all its keys has the right CRC; data of a relogged key was durable before, so a wrong CRC
  * there is damage and never voids the kset. Keys of the ksets that count are collected in position order.
  *
- * A kset that decodes is skipped as a whole, an invalid slot by one. Each decode that fails may read up to the rest of
- * the segment for its CRC; after the worth of 64 segments read in vain the rest of a segment is given up, so crafted
- * bytes cost bounded time. Memory: one segment, a bit per slot, and less than three times the log for keys and CRCs.
+ * A kset that is sound is skipped as a whole, another slot by one. Each that is not may read up to the rest of the segment for its CRC; the sum of that
+ * is bounded, so crafted bytes cost bounded time. Memory: one segment, a bit per slot, and less than three times the log for keys and CRCs.
  */
 #include <errno.h>
 #include <inttypes.h>
@@ -20,7 +19,8 @@
 #include "pcache/errors.h"
 #include "tool/check_internal.h"
 
-#define VAIN_SEGMENTS 64u
+#define TORN_LOGS_MAX \
+	64u /* rule K15: ksets that break K3 or a later rule may together be so many times as long as the log */
 
 struct walk {
 	struct check *check;
@@ -30,6 +30,7 @@ struct walk {
 	/* The current run of slots without a kset. */
 	uint64_t gap_pos;
 	uint64_t gap_nr;
+	uint64_t torn_slots; /* that ksets which are none promised */
 	enum check_rule gap_rule; /* what the first of them that is more than a stranger breaks */
 };
 
@@ -164,7 +165,8 @@ static bool key_is_finished(struct check *check, struct check_key *key, uint64_t
 	else if (verdict == CHECK_DATA_WRONG && key->flags & PC_KEY_RELOGGED)
 		check_problem(check, CHECK_Y18, CHECK_DAMAGE, *out_off,
 			      "data that the key at position %" PRIu64 " repeats has another CRC", key->pos);
-	return verdict == CHECK_DATA_GOOD || key->flags & PC_KEY_RELOGGED;
+	/* What cannot be read proves nothing: the write may have been acknowledged. */
+	return verdict != CHECK_DATA_WRONG || key->flags & PC_KEY_RELOGGED;
 }
 
 /* Second walk: collects the keys of a kset, or none of them if its data is not all there. 0 or -ENOMEM. */
@@ -292,67 +294,92 @@ static void add_to_gap(struct walk *walk, uint64_t pos, enum check_rule rule)
 	}
 }
 
-/* 0 or -ENOMEM. */
+/* Counts what was read of a kset that is not one. False: too much together. */
+static bool may_be_torn(struct walk *walk, const uint8_t *at, uint64_t pos)
+{
+	struct check *check = walk->check;
+	const uint64_t log_slots = (check->log_segment_nr + UINT64_C(1)) * pc_geo_slots_per_segment(&check->super);
+	struct pcm_kset header;
+
+	memcpy(&header, at, sizeof(header));
+	walk->torn_slots += pc_get32(header.slot_nr);
+	if (walk->torn_slots <= TORN_LOGS_MAX * log_slots)
+		return true;
+	if (walk->first_walk)
+		check_problem(check, CHECK_K15, CHECK_DAMAGE, check_pos_off(check, pos),
+			      "damaged ksets promise more slots than the log has: from position %" PRIu64
+			      " on it is not checked",
+			      pos);
+	return false;
+}
+
+/* 0, 1 (the walk ends here) or -ENOMEM. */
 static int walk_slots(struct walk *walk)
 {
 	struct check *check = walk->check;
 	uint32_t slot_nr = pc_geo_slots_per_segment(&check->super), slot = 0;
 	uint64_t base_pos = walk->segment->ordinal * slot_nr;
-	uint64_t vain_left = (uint64_t)slot_nr * VAIN_SEGMENTS;
 	struct pc_kset kset;
-	int err;
 
 	while (slot < slot_nr) {
 		const uint8_t *at = walk->buf + (size_t)slot * PC_SLOT_BYTES;
-		enum check_rule broken;
+		const enum check_rule broken = check_explain_kset(at, slot_nr - slot, base_pos + slot,
+								  walk->segment->nonce, &check->rules, &kset);
 
-		broken = check_explain_kset(at, slot_nr - slot, base_pos + slot, walk->segment->nonce, &check->rules,
-					    &kset);
 		if (broken) {
 			add_to_gap(walk, base_pos + slot, broken);
+			if (broken > CHECK_K2 && !may_be_torn(walk, at, base_pos + slot))
+				return 1;
 			slot++;
-			if (broken == CHECK_K1)
-				continue;
-			vain_left -= PC_MIN(vain_left, (uint64_t)(slot_nr - slot));
-			if (vain_left)
-				continue;
-			if (walk->first_walk)
-				check_problem(check, CHECK_K15, CHECK_DAMAGE, check_pos_off(check, base_pos + slot),
-					      "too many damaged ksets: the rest of this log segment is not checked");
-			break;
+			continue;
 		}
 		end_gap(walk);
-		err = 0;
 		if (walk->first_walk)
 			count_kset(walk, &kset);
-		else
-			err = replay_kset(check, at, &kset);
-		if (err)
-			return err;
+		else if (replay_kset(check, at, &kset) < 0)
+			return -ENOMEM;
 		slot += kset.slot_nr;
 	}
 	end_gap(walk);
 	return 0;
 }
 
-/* What cannot be read becomes zeroes, which hold no kset. */
+/* Slots that cannot be read become zeroes, which hold no kset. What a cache that was closed has behind its end is not missed. */
+static void read_slots(struct walk *walk, uint64_t off, uint32_t first, uint32_t nr)
+{
+	struct check *check = walk->check;
+	const uint64_t base_pos = walk->segment->ordinal * pc_geo_slots_per_segment(&check->super);
+	uint32_t i;
+	int err;
+
+	for (i = first; i < first + nr; i++) {
+		err = pc_media_read(check->media, off + (uint64_t)i * PC_SLOT_BYTES,
+				    walk->buf + (size_t)i * PC_SLOT_BYTES, PC_SLOT_BYTES);
+		if (err == 0)
+			continue;
+		memset(walk->buf + (size_t)i * PC_SLOT_BYTES, 0, PC_SLOT_BYTES);
+		if (walk->first_walk)
+			check_problem(check, CHECK_F3,
+				      check->clean_close && base_pos + i >= check->tail.mark_pos ? CHECK_NOTE
+												 : CHECK_DAMAGE,
+				      off + (uint64_t)i * PC_SLOT_BYTES, "a slot of the log cannot be read: %s",
+				      pcache_strerror(err));
+	}
+}
+
 static void read_segment(struct walk *walk)
 {
 	struct check *check = walk->check;
+	const uint32_t page_slots = PC_PAGE_BYTES / PC_SLOT_BYTES;
 	uint64_t off = pc_geo_segment_off(&check->super, walk->segment->seg_id);
 	uint32_t at;
 
 	if (pc_media_read(check->media, off, walk->buf, check->super.segment_bytes) == 0)
 		return;
-	for (at = 0; at < check->super.segment_bytes; at += PC_PAGE_BYTES) {
-		int err = pc_media_read(check->media, off + at, walk->buf + at, PC_PAGE_BYTES);
-
-		if (err == 0)
-			continue;
-		memset(walk->buf + at, 0, PC_PAGE_BYTES);
-		if (walk->first_walk)
-			check_problem(check, CHECK_F3, CHECK_DAMAGE, off + at, "a page of the log cannot be read: %s",
-				      pcache_strerror(err));
+	for (at = 0; at < pc_geo_slots_per_segment(&check->super); at += page_slots) {
+		if (pc_media_read(check->media, off + (uint64_t)at * PC_SLOT_BYTES,
+				  walk->buf + (size_t)at * PC_SLOT_BYTES, PC_PAGE_BYTES) != 0)
+			read_slots(walk, off, at, page_slots);
 	}
 }
 
@@ -367,7 +394,7 @@ static int walk_log(struct check *check, uint8_t *buf, bool first_walk)
 		read_segment(&walk);
 		err = walk_slots(&walk);
 		if (err)
-			return err;
+			return err < 0 ? err : 0;
 		check_progress(check, i + (first_walk ? 0 : check->log_segment_nr),
 			       (uint64_t)check->log_segment_nr * 4);
 	}

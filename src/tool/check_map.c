@@ -124,10 +124,10 @@ static bool see(struct check *check, size_t key_idx, uint64_t from_blk, uint64_t
 
 	switch (key->flags & PC_KEY_TYPE_MASK) {
 	case PC_KEY_ZERO:
-		if (dirty)
+		if (dirty) {
 			check->counts.dirty_zero_bytes += bytes;
-		if (!(key->flags & PC_KEY_CLEAN))
 			tell_extent(check, key, from_blk, to_blk);
+		}
 		return true;
 	case PC_KEY_POISON:
 		tell_extent(check, key, from_blk, to_blk);

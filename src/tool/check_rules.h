@@ -83,7 +83,7 @@
 	X(K12, "the reserved bytes of a MARK are zero", CHECK_NEXT_LOG) \
 	X(K13, "the second cell of a VOID is zero", CHECK_NEXT_LOG) \
 	X(K14, "data of keys at or above the durable position has its CRC, or the kset does not count", CHECK_NEXT_LOG) \
-	X(K15, "ksets with a wrong CRC are together no longer than some segments", CHECK_NEXT_LOG) \
+	X(K15, "ksets that break K3 or a later rule promise together at most 64 times the slots of the log and one segment", CHECK_NEXT_LOG) \
 	X(K16, "low_pos of a MARK lies inside of no kset", CHECK_NEXT_LOG) \
 	\
 	X(Y1, "len_blk is at least 1", CHECK_NEXT_LOG) \

@@ -74,8 +74,8 @@ static struct pc_segrec log_segment(const struct scene *s, uint64_t pos)
 	for (uint32_t id = 0; id < s->forge.super.segment_nr; id++) {
 		const uint64_t off = pc_geo_segrec_off(&s->forge.super, 0, id);
 
-		if (pc_segrec_decode((const void *)(s->forge.bytes + off), id, &rec) == PC_VALID && rec.type == PC_SEG_LOG &&
-		    rec.ordinal == pos / pc_geo_slots_per_segment(&s->forge.super))
+		if (pc_segrec_decode((const void *)(s->forge.bytes + off), id, &rec) == PC_VALID &&
+		    rec.type == PC_SEG_LOG && rec.ordinal == pos / pc_geo_slots_per_segment(&s->forge.super))
 			return rec;
 	}
 	fail_msg("no segment for position %llu", (unsigned long long)pos);
