@@ -78,6 +78,7 @@ struct crash_world {
 	uint32_t image_nr; /* images of each */
 	bool no_faults;
 	bool faulted; /* a call of the backing failed during this API call */
+	uint32_t dead_nr; /* so many more calls of the backing fail */
 	uint32_t stop_in; /* the power fails before this fence from now on; 0: it does not */
 	uint32_t event_nr; /* fences, syncs and backing calls of this API call */
 	uint32_t step; /* see crash_path.h */

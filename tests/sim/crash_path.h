@@ -41,6 +41,7 @@ struct pc_crash_cut {
 /* What else happens in a world. */
 enum pc_crash_event_kind {
 	PC_CRASH_EVENT_FAULT = 'f', /* the nth call of the backing in this step fails */
+	PC_CRASH_EVENT_DEAD = 'x', /* from the nth call of the backing in this step on, many calls in a row fail */
 	PC_CRASH_EVENT_RETRY = 'r', /* the cache was full: drain, and the write again */
 	PC_CRASH_EVENT_PROBE = 'p', /* step 0: a read-only open comes first */
 	PC_CRASH_EVENT_DRAIN = 'd', /* at the end: drain */

@@ -82,6 +82,8 @@ void crash_at_fence(struct pc_sim *sim, enum pc_sim_event event, void *user)
 	crash_point(w, event == PC_SIM_AT_FENCE ? "before fence" : "before sync", false);
 }
 
+#define DEAD_CALL_NR 60u /* calls that fail in a row when the backing dies: longer than the cache can do without it */
+
 enum backing_op { BACKING_READ, BACKING_WRITE, BACKING_FLUSH };
 
 /* Whether this call of the backing is to fail. A failed flush forgets what was pending: it stays visible, but no later flush makes it durable. */
@@ -91,7 +93,13 @@ static bool backing_fails(struct crash_world *w, enum backing_op op)
 
 	if (pc_sim_stopped(w->sim))
 		return true; /* no power */
-	if (!w->run->shape.faults || w->no_faults || !crash_decide(w, PC_CRASH_EVENT_FAULT, op == BACKING_FLUSH ? flush_pct : 4))
+	if (!w->run->shape.faults || w->no_faults)
+		return false;
+	if (w->dead_nr == 0 && crash_decide(w, PC_CRASH_EVENT_DEAD, 1))
+		w->dead_nr = DEAD_CALL_NR;
+	if (w->dead_nr != 0)
+		w->dead_nr--;
+	else if (!crash_decide(w, PC_CRASH_EVENT_FAULT, op == BACKING_FLUSH ? flush_pct : 4))
 		return false;
 	w->faulted = true;
 	if (op == BACKING_FLUSH) {

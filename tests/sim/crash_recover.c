@@ -147,6 +147,7 @@ static void begin_life(struct crash_world *child, uint64_t key)
 	child->rng.state = pc_rng_mix(key + 2);
 	child->memory = above->memory;
 	child->no_faults = run->formatting;
+	child->dead_nr = 0;
 	child->snap_nr = 0;
 	crash_begin_step(child, 0);
 	run->courses[child->depth].op_nr = 0;

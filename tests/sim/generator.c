@@ -76,6 +76,19 @@ void pc_gen_shape(struct pc_rng *rng, struct pc_gen_shape *out_shape)
 	/* New draws come last, so that the seeds in kept_seeds.txt go on meaning what they meant. */
 	if (pc_rng_chance(rng, 15))
 		shape.mix = 5;
+	if (pc_rng_chance(rng, 4)) {
+		shape.mix = 6;
+		shape.page = true;
+		shape.commit_flush = true;
+		shape.order_batch = pc_rng_chance(rng, 70);
+		shape.old_cache = false;
+		shape.segment_bytes = shape.block_bytes == 512 ? 4096 : 8192;
+		segment_nr = 10 + pc_rng_below(rng, 4);
+		record_bytes = 4096;
+		shape.media_bytes = PC_ROUND_UP(2 * 4096 + record_bytes, (uint64_t)shape.segment_bytes) + segment_nr * shape.segment_bytes + record_bytes + 2 * 4096;
+		shape.warm_nr = 20 + pc_rng_below(rng, 40);
+		shape.op_nr = shape.warm_nr + 60;
+	}
 	*out_shape = shape;
 }
 
@@ -96,7 +109,7 @@ void pc_gen_shape_to_text(const struct pc_gen_shape *shape, char *text, size_t t
 /* --- operations --- */
 
 /* Weights of the kinds, in the order of enum pc_gen_kind. */
-static const uint32_t mixes[6][PC_GEN_KIND_NR] = {
+static const uint32_t mixes[7][PC_GEN_KIND_NR] = {
 	/* write durable batch flush discard zeroes read writeback evict clean maintain drain reopen */
 	{30, 4, 10, 8, 3, 3, 10, 12, 4, 6, 6, 2, 3}, /* a bit of everything */
 	{50, 4, 12, 4, 1, 1, 4, 10, 2, 2, 4, 0, 1}, /* writers run ahead */
@@ -104,6 +117,7 @@ static const uint32_t mixes[6][PC_GEN_KIND_NR] = {
 	{20, 2, 6, 4, 2, 2, 34, 10, 8, 8, 4, 3, 2}, /* fills and eviction */
 	{24, 4, 10, 6, 10, 8, 8, 12, 4, 10, 4, 2, 4}, /* zeroes and reopening */
 	{44, 3, 6, 4, 14, 2, 2, 1, 20, 1, 1, 0, 1}, /* overwritten segments come back before anything is flushed */
+	{64, 2, 2, 4, 2, 0, 0, 1, 24, 0, 0, 0, 1}, /* the same in a cache without a free segment: nobody waits for room */
 };
 
 static uint32_t draw_len(struct pc_rng *rng, const struct pc_gen_shape *shape)
@@ -198,7 +212,7 @@ void pc_gen_op(struct pc_rng *rng, const struct pc_gen_shape *shape, struct pc_g
 		break;
 	case PC_GEN_WRITE:
 		op.range_nr = 1;
-		op.arg = pc_rng_chance(rng, 10);
+		op.arg = pc_rng_chance(rng, shape->mix == 6 ? 90 : 10);
 		break;
 	case PC_GEN_DURABLE:
 	case PC_GEN_DISCARD:

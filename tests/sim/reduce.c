@@ -574,6 +574,7 @@ static void print_events(const struct pc_crash_course *course)
 {
 	static const char *const names[128] = {
 		[PC_CRASH_EVENT_FAULT] = "fails, call of the backing",
+		[PC_CRASH_EVENT_DEAD] = "is dead from here on, call of the backing",
 		[PC_CRASH_EVENT_RETRY] = "is full, drained and tried again, time",
 		[PC_CRASH_EVENT_PROBE] = "is preceded by a read-only open",
 		[PC_CRASH_EVENT_DRAIN] = "drains",
