@@ -32,12 +32,12 @@ static void draw_some(struct pc_rng *rng, struct pc_crash_some *some)
 
 static void draw_course(struct pc_rng *rng, struct pc_crash_course *course)
 {
-	static const char kinds[] = "frpd";
+	static const char kinds[] = "frpdmx";
 
 	course->event_nr = pc_rng_below(rng, 4);
 	for (uint32_t i = 0; i < course->event_nr; i++)
 		course->events[i] =
-			(struct pc_crash_event){.kind = (uint8_t)kinds[pc_rng_below(rng, 4)], .step = pc_rng_below(rng, 30), .nr = 1 + pc_rng_below(rng, 30)};
+			(struct pc_crash_event){.kind = (uint8_t)kinds[pc_rng_below(rng, sizeof(kinds) - 1)], .step = pc_rng_below(rng, 30), .nr = 1 + pc_rng_below(rng, 30)};
 }
 
 static void draw_path(struct pc_rng *rng, struct pc_kept *to)
@@ -129,7 +129,7 @@ static void mistakes_are_named(void **state)
 		{"v1 seed=1 " SHAPE " ops=write:15+2", "an operation reaches beyond the backing"},
 		{"v1 seed=1 " SHAPE " ops=flush@", "a number was expected"},
 		{"v1 seed=1 " SHAPE " old=flush ops=-", "old= without old_cache=1"},
-		{"v1 seed=1 " SHAPE " ops=- events=x1.1", "an event is f, r, p or d"},
+		{"v1 seed=1 " SHAPE " ops=- events=z1.1", "an event is f, r, p, d, m or x"},
 		{"v1 seed=1 " SHAPE " ops=- cut=1", "a dot and the crash point were expected"},
 		{"v1 seed=1 " SHAPE " ops=- words=all", "no such key"},
 		{"v1 seed=1 " SHAPE " ops=- cut=1.1 words=some", "all or none was expected"},
