@@ -22,6 +22,7 @@
 #include "sim/sim_media.h"
 
 #define SNAP_NR_MAX 16u
+#define SNAP_NR_THOROUGH 100000u
 
 /* What a world is doing, in words: before, nr, after, operation. */
 struct crash_doing {
@@ -84,7 +85,8 @@ struct crash_world {
 	uint32_t step; /* see crash_path.h */
 	uint32_t point_nr; /* crash points of this step so far */
 	uint32_t decision_nr[128]; /* by kind, of this step */
-	struct crash_snap snaps[SNAP_NR_MAX];
+	struct crash_snap *snaps;
+	uint32_t snap_room; /* in snaps */
 	uint32_t snap_nr;
 	uint32_t snap_max; /* for one API call */
 	struct crash_cut cut; /* which crash image this world began with */

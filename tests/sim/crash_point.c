@@ -45,6 +45,12 @@ static void take_snap(struct crash_world *w, const char *when, bool between)
 
 	if (w->snap_nr >= w->snap_max)
 		return;
+	if (w->snap_nr == w->snap_room) {
+		w->snaps = crash_must(realloc(w->snaps, (w->snap_room + SNAP_NR_MAX) * sizeof(*w->snaps)));
+		memset(w->snaps + w->snap_room, 0, SNAP_NR_MAX * sizeof(*w->snaps));
+		w->snap_room += SNAP_NR_MAX;
+	}
+	w->run->result->points_taken++;
 	snap = &w->snaps[w->snap_nr++];
 	snap->when = when;
 	snap->event_nr = w->event_nr;
@@ -69,7 +75,10 @@ void crash_point(struct crash_world *w, const char *when, bool between)
 			take_snap(w, when, between);
 		return;
 	}
-	if (w->exploring && !w->run->stop && pc_rng_chance(&w->rng, w->point_pct))
+	if (!w->exploring || w->run->stop)
+		return;
+	w->run->result->points++;
+	if (pc_rng_chance(&w->rng, w->point_pct))
 		take_snap(w, when, between);
 }
 

@@ -155,7 +155,7 @@ static void begin_life(struct crash_world *child, uint64_t key)
 	child->exploring = child->depth < settings->depth && (settings->thorough || pc_rng_chance(&child->rng, child->cut.killed ? 60 : 22));
 	child->point_pct = settings->thorough ? 100 : 35;
 	child->image_nr = settings->thorough ? 16 : 4;
-	child->snap_max = settings->thorough ? SNAP_NR_MAX : 5;
+	child->snap_max = settings->thorough ? SNAP_NR_THOROUGH : 5;
 	pc_sim_crash_at(child->sim, 0, crash_at_fence, child);
 	child->doing = (struct crash_doing){.before = "open after the power cut"};
 }

@@ -43,7 +43,7 @@ static bool world_init(struct crash_run *run, uint32_t depth)
 	w->oracle = crash_must(pc_oracle_new(&oracle_options));
 	crash_set_mode(w, 0);
 	pc_oracle_disk_format(w->oracle, &w->disk);
-	if (pc_sim_new(shape->media_bytes, shape->page ? PC_GRAN_PAGE : PC_GRAN_CACHE_LINE, 0, &w->sim) != 0)
+	if (pc_sim_new(shape->media_bytes, shape->page ? PC_GRAN_PAGE : shape->byte ? PC_GRAN_BYTE : PC_GRAN_CACHE_LINE, 0, &w->sim) != 0)
 		return false;
 	pc_sim_skip_site(w->sim, run->settings->skip_site);
 	return true;
@@ -72,11 +72,12 @@ static void world_fini(struct crash_world *w)
 {
 	if (w->cache != NULL)
 		pc_cache_abandon(w->cache);
-	for (uint32_t i = 0; i < SNAP_NR_MAX; i++) {
+	for (uint32_t i = 0; i < w->snap_room; i++) {
 		pc_sim_saved_fini(&w->snaps[i].media);
 		free(w->snaps[i].line_of);
 		pc_oracle_disk_fini(&w->snaps[i].disk);
 	}
+	free(w->snaps);
 	pc_sim_free(w->sim);
 	pc_oracle_free(w->oracle);
 	pc_oracle_disk_fini(&w->disk);
@@ -141,10 +142,10 @@ static bool first_open(struct crash_run *run)
 		return false;
 	w->doing = (struct crash_doing){.before = "format"};
 	w->rng.state = pc_rng_mix(run->settings->seed + 13);
-	w->exploring = run->settings->seed % 4 == 0 && !run->old_is_broken;
+	w->exploring = (run->settings->thorough || run->settings->seed % 4 == 0) && !run->old_is_broken;
 	w->point_pct = 100;
 	w->image_nr = 10;
-	w->snap_max = SNAP_NR_MAX;
+	w->snap_max = run->settings->thorough ? SNAP_NR_THOROUGH : SNAP_NR_MAX;
 	run->formatting = true;
 	if (!do_format(w))
 		return false;
@@ -187,7 +188,7 @@ static void run_op(struct crash_run *run, uint32_t i, uint32_t point_pct)
 	w->exploring = i >= run->shape.warm_nr && settings->depth > 0;
 	w->point_pct = point_pct;
 	w->image_nr = settings->thorough ? 64 : pc_rng_chance(&w->rng, 4) ? 200 : 10;
-	w->snap_max = settings->thorough ? SNAP_NR_MAX : 8;
+	w->snap_max = settings->thorough ? SNAP_NR_THOROUGH : 8;
 	crash_do_op(w, op);
 	if (!run->stop)
 		crash_note_reached(w, op);

@@ -34,6 +34,8 @@ struct pc_crash_result {
 	uint64_t digest; /* of every state: image, what was recovered, verdict; the same on every machine and in every build */
 	uint64_t states; /* crash images that were recovered and checked */
 	uint64_t distinct; /* of these, different ones */
+	uint64_t points; /* places where the power could be cut, while crash points were taken */
+	uint64_t points_taken; /* all of them, with thorough */
 	uint32_t depth; /* most power cuts in a row */
 	uint32_t op_nr; /* operations of the seed */
 	uint32_t failed_op; /* operation (of the first cache) during or after which it happened */

@@ -89,6 +89,7 @@ void pc_gen_shape(struct pc_rng *rng, struct pc_gen_shape *out_shape)
 		shape.warm_nr = 20 + pc_rng_below(rng, 40);
 		shape.op_nr = shape.warm_nr + 60;
 	}
+	shape.byte = !shape.page && pc_rng_chance(rng, 15);
 	*out_shape = shape;
 }
 
@@ -98,7 +99,7 @@ void pc_gen_shape_to_text(const struct pc_gen_shape *shape, char *text, size_t t
 		 "media %llu segment %u block %u backing %u blocks, shards %u stripe %u heads %u kset_keys %u gc %u%%, %s commit=%s ordering=%s crc=%s guard=%s "
 		 "read_cache=%s full=%s%s%s%s%s, %u operations (%u warm), mix %u",
 		 (unsigned long long)shape->media_bytes, shape->segment_bytes, shape->block_bytes, shape->backing_blk, shape->shard_nr, shape->stripe_bytes,
-		 shape->data_head_nr, shape->kset_max_keys, shape->gc_pct, shape->page ? "page" : "cache-line", shape->commit_flush ? "flush" : "write",
+		 shape->data_head_nr, shape->kset_max_keys, shape->gc_pct, shape->page ? "page" : shape->byte ? "byte" : "cache-line", shape->commit_flush ? "flush" : "write",
 		 shape->order_batch ? "batch" : "strict", shape->data_crc ? "on" : "off", shape->guard_fence ? "fence" : "crc",
 		 shape->read_cache ? "on" : "off", shape->full_error ? "error" : "wait", shape->write_through ? ", backing durable at once" : "",
 		 shape->faults ? ", backing fails at times" : "", shape->old_cache ? ", over an old cache" : "",

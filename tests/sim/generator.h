@@ -33,7 +33,8 @@ struct pc_gen_shape {
 	uint32_t data_head_nr;
 	uint32_t kset_max_keys;
 	uint32_t gc_pct;
-	bool page; /* granularity page, else cache line */
+	bool page; /* granularity page, else cache line or byte */
+	bool byte;
 	bool commit_flush;
 	bool order_batch;
 	bool data_crc;

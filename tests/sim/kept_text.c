@@ -27,6 +27,7 @@ const struct pc_kept_member pc_kept_members[] = {
 	MEMBER("kset_keys", kset_max_keys, 0, 65536),
 	MEMBER("gc", gc_pct, 70, 90),
 	MEMBER("page", page, 0, 1),
+	MEMBER("byte", byte, 0, 1),
 	MEMBER("commit_flush", commit_flush, 0, 1),
 	MEMBER("order_batch", order_batch, 0, 1),
 	MEMBER("crc", data_crc, 1, 1),
@@ -512,7 +513,7 @@ static bool cut_token(struct parse *p, struct pc_crash_path *path, uint32_t *has
 /* Members that came later: a line without them means 0. */
 static bool may_miss(const struct pc_kept_member *member)
 {
-	return strcmp(member->key, "high") == 0 || strcmp(member->key, "flush_fault_pct") == 0;
+	return strcmp(member->key, "byte") == 0 || strcmp(member->key, "high") == 0 || strcmp(member->key, "flush_fault_pct") == 0;
 }
 
 static bool missing(struct parse *p, uint32_t has, uint32_t has_member)

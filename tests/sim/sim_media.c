@@ -502,6 +502,10 @@ bool pc_sim_closed(const struct pc_sim *sim)
 void pc_sim_store_orphan(struct pc_sim *sim, struct pc_sim_store store)
 {
 	sim->lines_valid = false;
+	if (sim->media.granularity == PC_GRAN_BYTE) {
+		(void)pc_sim_put(sim, store);
+		return;
+	}
 	sim->view[store.word] = store.value;
 	pc_sim_touch(sim, store.word);
 	record_word(sim, store.word, DEAD_THREAD);

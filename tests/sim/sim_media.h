@@ -10,6 +10,10 @@
  * pending, is left out (nothing can be lost). flush() makes every pending word of its cache lines pending for this thread too. fence() makes durable
  * what is pending for this thread. At page granularity fence and flush do nothing, and sync() makes everything durable that was stored before it began.
  *
+ * Byte granularity (eADR): the caches survive a power cut, so what others can see is durable, stores of a dead process too. Copies are non-temporal, as media.h says: until
+ * its fence they are in the thread's own buffers, so the library owes the same fences as at cache-line granularity. A processor that reorders nothing leaves a front
+ * part of the stores, torn between two words (PC_SIM_PREFIX); any subset is what the instructions allow.
+ *
  * A crash image is durable plus ANY subset of the pending stores, applied in order: so unfenced words tear, cached words may be evicted early,
  * and a word that was stored twice may persist with either value. A pending store vanishes when a later store of the same word becomes durable.
  *
@@ -56,7 +60,7 @@ bool pc_sim_closed(const struct pc_sim *sim); /* the library closed the media si
 void pc_sim_act_as(uint32_t id);
 /*
  * A store of a process that has died since: the view has it, but no living thread's fence alone makes it durable, only a flush of its line with a fence, or a sync. So
- * an image with such stores is a process killed, and not a power cut.
+ * an image with such stores is a process killed, and not a power cut. At byte granularity it is durable.
  */
 void pc_sim_store_orphan(struct pc_sim *sim, struct pc_sim_store store);
 /* A closed media may be opened again as it is: what is pending stays pending (a close is no power cut). */

@@ -42,6 +42,13 @@ if grep -qF "$(cat "$out/other")" "$out/same1"; then
 	exit 1
 fi
 
+# A thorough run takes every crash point: each fence, each call of the backing, each return, those inside opens too.
+"$sim" --thorough --depth 1 --seed 4 --seeds 1 --json >"$out/thorough"
+cat "$out/thorough"
+points=$(sed -n 's/.*"points": \([0-9]*\),.*/\1/p' "$out/thorough")
+grep -q "\"points\": $points, \"points_taken\": $points," "$out/thorough"
+[ "$points" -gt 100 ]
+
 # Every planted defect is found, and as a violation, not as a death of the program.
 for plant in no-write-fence kset-after-ack newest-copy-first no-voids-at-open; do
 	if "$sim" --plant "$plant" --states 300000 --no-shrink --json >"$out/$plant" 2>"$out/$plant.err"; then
