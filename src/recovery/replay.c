@@ -113,6 +113,13 @@ static int add_run(struct pc_runs *runs, uint64_t pos, uint32_t slot_nr, uint32_
 	return 0;
 }
 
+/* Whether a position of the tail record lies inside of a kset: write-back could never begin there. */
+static bool tail_is_inside(const struct pc_tail *tail, const struct pc_kset *kset)
+{
+	return (tail->dirty_tail_pos > kset->pos && tail->dirty_tail_pos - kset->pos < kset->slot_nr) ||
+	       (tail->mark_pos > kset->pos && tail->mark_pos - kset->pos < kset->slot_nr);
+}
+
 /* Finds the end, the mark and the invalid positions below the end. */
 static int scan(struct pcache *cache, struct pc_log_reader *reader, struct pc_replay *replay, struct pc_runs *holes)
 {
@@ -128,6 +135,8 @@ static int scan(struct pcache *cache, struct pc_log_reader *reader, struct pc_re
 		int rc;
 
 		if (pc_log_reader_at(reader, pos, cap_end, &kset, &buf) == PC_VALID) {
+			if (tail_is_inside(&cache->layout.tail, &kset))
+				return corrupt(cache, "tail record inside of a kset", pos);
 			if (kset.type == PC_KSET_MARK)
 				replay->mark_pos = PC_MAX(replay->mark_pos, kset.mark_low_pos);
 			pos += kset.slot_nr;
@@ -220,6 +229,17 @@ static int kset_is_finished(struct pcache *cache, const void *buf, const struct 
 	return 1;
 }
 
+/*
+ * No two blocks of the backing share a block of data, so the blocks that are seen of a segment are at most those that it has. That also bounds the index by the size of the
+ * media, whatever a made-up log says.
+ */
+static bool data_is_shared(const struct pcache *cache, const struct pc_key *key)
+{
+	if ((key->flags & PC_KEY_TYPE_MASK) != PC_KEY_DATA)
+		return false;
+	return atomic_load_explicit(&cache->map.segs[key->seg_id].live_blk, memory_order_relaxed) > cache->map.segment_blk;
+}
+
 static int apply_key(struct pcache *cache, struct pc_replay *replay, const struct pc_key *key,
 		     const struct pcm_le32 *crcs, uint64_t pos)
 {
@@ -245,6 +265,8 @@ static int apply_key(struct pcache *cache, struct pc_replay *replay, const struc
 	}
 	pc_index_unlock(cache->index, mask);
 	replay->key_nr++;
+	if (!rc && data_is_shared(cache, key))
+		return corrupt(cache, "keys share data", pos);
 	return rc;
 }
 

@@ -38,7 +38,7 @@ static void scene_up(struct scene *s, bool no_crc)
 	s->rig.o.no_crc = no_crc;
 	rig_up(&s->rig);
 	for (uint32_t i = 0; i < 12; i++)
-		rig_write(&s->rig, i * 8192, 2048, 0);
+		rig_write(&s->rig, i * 8192, i % 4 ? 2048 : 7168, 0);
 	rig_flush(&s->rig);
 	rig_kill(&s->rig);
 	s->result = check_rig(&s->rig);
@@ -98,7 +98,7 @@ static uint32_t slots_left(const struct scene *s, uint64_t pos)
 }
 
 /* A kset of one key at pos. */
-static void __attribute__((unused)) put_key(struct scene *s, uint64_t pos, const struct pc_key *key)
+static void put_key(struct scene *s, uint64_t pos, const struct pc_key *key)
 {
 	uint8_t *slot = slot_at(s, pos);
 
@@ -141,10 +141,473 @@ static void torn_headers_promise_more_than_the_log(void **state)
 	scene_down(&s);
 }
 
+/* The end of the rig's life: everything that the cache should hold reads right, write-back and cleaning get by. */
+static void works_on(struct scene *s)
+{
+	rig_check_all(&s->rig);
+	rig_write(&s->rig, 512, 1024, 0);
+	assert_true(pc_cache_step(s->rig.cache, PC_STEP_CLEAN, true) >= 0);
+	rig_drain(&s->rig);
+	rig_check_all(&s->rig);
+	rig_close(&s->rig);
+	assert_int_equal(check_rig(&s->rig).finding_nr[CHECK_DAMAGE], 0);
+}
+
+/* What an open refuses, it has not changed, and a check calls damaged. */
+static void is_refused(struct scene *s, int rc)
+{
+	const struct check_settings settings = { 0 };
+	struct check_result result;
+	struct forge_media media;
+
+	forge_media_of(&media, s->forge.bytes, s->forge.len_bytes);
+	assert_int_equal(check_run(&media.media, &settings, &result), 0);
+	assert_true(result.finding_nr[CHECK_DAMAGE] > 0);
+	assert_int_equal(open_scene(s), rc);
+	assert_memory_equal(pc_sim_view(s->rig.sim), s->forge.bytes, s->forge.len_bytes);
+}
+
+/* Position of the first kset of so many slots. */
+static uint64_t find_kset(const struct scene *s, uint32_t slot_nr)
+{
+	uint64_t pos = s->result.tail.log_tail_pos;
+	struct pc_kset kset;
+
+	while (pos < s->result.end_pos) {
+		const struct pc_segrec rec = log_segment(s, pos);
+
+		assert_int_equal(
+			pc_kset_decode(slot_at(s, pos), slots_left(s, pos), pos, rec.nonce, &s->forge.rules, &kset),
+			PC_VALID);
+		if (kset.type == PC_KSET_KEYS && kset.slot_nr == slot_nr)
+			return pos;
+		pos += kset.slot_nr;
+	}
+	fail_msg("no kset of %u slots", slot_nr);
+	return 0;
+}
+
+static void put_tail(struct scene *s)
+{
+	s->forge.tail.seq++;
+	forge_put_tail(&s->forge, 3);
+}
+
+/* Keys that claim the same data would let 32 bytes of log stand for a segment's worth of extents, again and again. */
+static void keys_claim_one_segment_many_times(void **state)
+{
+	struct pc_key key = { .len_blk = 4 };
+	struct scene s;
+	struct pc_key old;
+	uint64_t pos;
+
+	(void)state;
+	scene_up(&s, true);
+	pc_key_decode((const void *)(slot_at(&s, find_kset(&s, 1)) + PC_CELL_BYTES), &old);
+	key.seg_id = old.seg_id;
+	key.gen = old.gen;
+	pos = s.result.end_pos;
+	for (uint32_t i = 0; i < 4; i++) {
+		key.vol_blk = 300 + i * 16;
+		put_key(&s, pos++, &key);
+	}
+	is_refused(&s, PCACHE_E_CORRUPT);
+	scene_down(&s);
+}
+
+/* The highest sequence number: the next update begins again at 0, and both copies of it are there before anything depends on it. */
+static void sequence_numbers_wrap(void **state)
+{
+	struct pc_segrec rec;
+	struct scene s;
+
+	(void)state;
+	scene_up(&s, false);
+	s.forge.tail.seq = UINT64_MAX - 1;
+	put_tail(&s);
+	for (uint32_t id = 0; id < s.forge.super.segment_nr; id++) {
+		assert_int_equal(pc_segrec_decode(forge_segrec_at(&s.forge, 0, id), id, &rec), PC_VALID);
+		rec.seq = UINT64_MAX;
+		forge_put_segrec(&s.forge, &rec, 3);
+	}
+	assert_int_equal(open_scene(&s), 0);
+	for (uint32_t i = 0; i < 200; i++)
+		rig_write(&s.rig, i * 512 % (200u << 10), 4096, 0);
+	rig_flush(&s.rig);
+	rig_power_cut(&s.rig);
+	assert_int_equal(check_rig(&s.rig).finding_nr[CHECK_DAMAGE], 0);
+	rig_open(&s.rig);
+	works_on(&s);
+	scene_down(&s);
+}
+
+/* Neither of the positions of the tail record may lie inside of a kset: write-back and replay would begin in the middle of its keys. */
+static void dirty_tail_inside_a_kset(void **state)
+{
+	struct scene s;
+
+	(void)state;
+	scene_up(&s, false);
+	s.forge.tail.dirty_tail_pos = find_kset(&s, 2) + 1;
+	put_tail(&s);
+	is_refused(&s, PCACHE_E_CORRUPT);
+	scene_down(&s);
+}
+
+static void mark_inside_a_kset(void **state)
+{
+	struct scene s;
+
+	(void)state;
+	scene_up(&s, false);
+	s.forge.tail.mark_pos = find_kset(&s, 2) + 1;
+	put_tail(&s);
+	is_refused(&s, PCACHE_E_CORRUPT);
+	scene_down(&s);
+}
+
+/* ---- what others had --------------------------------------------------------------------------------------------------- */
+
+static void spoil_kset(struct scene *s, uint64_t pos, uint32_t how)
+{
+	struct pcm_kset *kset = (void *)slot_at(s, pos);
+	struct pcm_key *key = (void *)(kset + 1);
+	const uint32_t left = slots_left(s, pos);
+
+	switch (how) {
+	case 0:
+		kset->slot_nr = pc_le32(left + 1);
+		return; /* nobody can seal that */
+	case 1:
+		kset->slot_nr = pc_le32(UINT32_MAX);
+		return;
+	case 2:
+		kset->key_nr = pc_le32(UINT32_MAX);
+		break;
+	case 3:
+		kset->key_nr = pc_le32(2);
+		break;
+	default: /* chunk cells for as many blocks as there are */
+		key->len_blk = pc_le32((uint32_t)s->forge.rules.backing_blk);
+		key->vol_blk = pc_le64(0);
+		key->seg_blk = pc_le16(0);
+		key->crc = pc_le32(0);
+		key->flags = PC_KEY_DATA;
+		break;
+	}
+	forge_seal_kset(kset);
+}
+
+static void crafted_kset_overruns_segment(void **state)
+{
+	const struct pc_key key = { .vol_blk = 9, .len_blk = 1, .flags = PC_KEY_ZERO };
+
+	(void)state;
+	for (uint32_t how = 0; how < 5; how++) {
+		struct scene s;
+
+		scene_up(&s, false);
+		spoil_kset(&s, find_kset(&s, 1), how);
+		is_refused(&s, PCACHE_E_CORRUPT);
+		scene_down(&s);
+		/* Above the mark it is a write that never was. */
+		scene_up(&s, false);
+		put_key(&s, s.result.end_pos, &key);
+		spoil_kset(&s, s.result.end_pos, how);
+		assert_int_equal(open_scene(&s), 0);
+		works_on(&s);
+		scene_down(&s);
+	}
+}
+
+static void tail_out_of_bounds(void **state)
+{
+	const uint64_t odd[] = { 0, 1, UINT64_C(1) << 32, UINT64_C(1) << 62, UINT64_MAX - 63, UINT64_MAX };
+
+	(void)state;
+	for (uint32_t i = 0; i < PC_ARRAY_NR(odd) * 3; i++) {
+		const uint64_t value = odd[i / 3];
+		struct scene s;
+
+		scene_up(&s, false);
+		if (i % 3 == 0)
+			s.forge.tail.log_tail_pos = value;
+		if (i % 3 <= 1)
+			s.forge.tail.dirty_tail_pos = value;
+		else
+			s.forge.tail.mark_pos = value;
+		put_tail(&s);
+		if (i % 3 == 2 && value <= 1) /* a lower bound may be low */
+			assert_int_equal(open_scene(&s), 0);
+		else
+			is_refused(&s, PCACHE_E_CORRUPT);
+		scene_down(&s);
+	}
+}
+
+static void log_chain_cycle(void **state)
+{
+	const uint64_t first = 1;
+
+	(void)state;
+	for (uint64_t ordinal = first; ordinal < first + 8; ordinal++) {
+		struct pc_segrec rec;
+		struct scene s;
+		bool taken = false;
+
+		scene_up(&s, false);
+		/* A free segment gets a place that is taken already, or one far behind the last. */
+		for (uint32_t id = s.forge.super.segment_nr; id-- > 0;) {
+			assert_int_equal(pc_segrec_decode(forge_segrec_at(&s.forge, 0, id), id, &rec), PC_VALID);
+			if (rec.type == PC_SEG_LOG && rec.ordinal == ordinal)
+				taken = true;
+		}
+		for (uint32_t id = s.forge.super.segment_nr; id-- > 0;) {
+			assert_int_equal(pc_segrec_decode(forge_segrec_at(&s.forge, 0, id), id, &rec), PC_VALID);
+			if (rec.type == PC_SEG_FREE)
+				break;
+		}
+		assert_int_equal(rec.type, PC_SEG_FREE);
+		rec.type = PC_SEG_LOG;
+		rec.ordinal = taken ? ordinal : ordinal + 100;
+		rec.nonce = 4711;
+		forge_put_segrec(&s.forge, &rec, 3);
+		is_refused(&s, PCACHE_E_CORRUPT);
+		scene_down(&s);
+	}
+}
+
+static void key_past_end_of_device(void **state)
+{
+	(void)state;
+	for (uint32_t i = 0; i < 4; i++) {
+		struct scene s;
+		uint64_t firsts[4];
+		struct pc_key key = { .len_blk = 8, .flags = PC_KEY_ZERO };
+
+		scene_up(&s, false);
+		firsts[0] = s.forge.rules.backing_blk - 7;
+		firsts[1] = s.forge.rules.backing_blk;
+		firsts[2] = PC_KEY_BLK_MASK;
+		firsts[3] = UINT64_MAX - 7;
+		key.vol_blk = firsts[i];
+		put_key(&s, s.result.end_pos, &key);
+		assert_int_equal(open_scene(&s), 0);
+		works_on(&s);
+		scene_down(&s);
+		scene_up(&s, false);
+		put_key(&s, find_kset(&s, 1), &key);
+		is_refused(&s, PCACHE_E_CORRUPT);
+		scene_down(&s);
+	}
+}
+
+static void segment_count_beyond_device(void **state)
+{
+	(void)state;
+	for (uint32_t i = 0; i < 4; i++) {
+		struct scene s;
+		uint32_t counts[4];
+
+		scene_up(&s, false);
+		counts[0] = s.forge.super.segment_nr + 1;
+		counts[1] = s.forge.super.segment_nr * 2;
+		counts[2] = PC_SEGMENT_NR_MAX;
+		counts[3] = UINT32_MAX;
+		s.forge.super.segment_nr = counts[i];
+		forge_put_super(&s.forge, 3);
+		is_refused(&s, PCACHE_E_CORRUPT);
+		scene_down(&s);
+	}
+}
+
+/* Write-back from a dirty tail on ends, wherever that is. */
+static void dirty_tail_chain_never_ends(void **state)
+{
+	struct scene s;
+	uint64_t end;
+
+	(void)state;
+	scene_up(&s, false);
+	end = s.result.end_pos;
+	scene_down(&s);
+	for (uint64_t pos = end - 3; pos < end + 100; pos += 7) {
+		scene_up(&s, false);
+		s.forge.tail.dirty_tail_pos = pos;
+		s.forge.tail.mark_pos = end;
+		put_tail(&s);
+		if (open_scene(&s) == 0) {
+			assert_true(pos <= end);
+			assert_int_equal(pcache_drain(s.rig.cache, NULL, NULL), 0);
+			rig_close(&s.rig);
+		} else {
+			is_refused(&s, PCACHE_E_CORRUPT);
+		}
+		scene_down(&s);
+	}
+}
+
+static uint64_t copy_off(const struct scene *s, uint32_t which, unsigned int copy)
+{
+	return which == 0   ? pc_geo_super_off(&s->forge.super, copy)
+	       : which == 1 ? pc_geo_tail_off(&s->forge.super, copy)
+			    : pc_geo_segrec_off(&s->forge.super, copy, which - 2);
+}
+
+static void one_bad_replica_fails_open(void **state)
+{
+	(void)state;
+	for (uint32_t which = 0; which < 6; which++) {
+		for (unsigned int copy = 0; copy < 2; copy++) {
+			struct scene s;
+
+			scene_up(&s, false);
+			memset(s.forge.bytes + copy_off(&s, which, copy), 0xff, 64);
+			assert_int_equal(open_scene(&s), 0);
+			assert_int_equal(check_rig(&s.rig).finding_nr[CHECK_REPAIR], 0); /* mended already */
+			works_on(&s);
+			scene_down(&s);
+		}
+	}
+}
+
+static void both_bad_reformats(void **state)
+{
+	(void)state;
+	for (uint32_t which = 0; which < 6; which++) {
+		struct scene s;
+
+		scene_up(&s, false);
+		for (unsigned int copy = 0; copy < 2; copy++)
+			s.forge.bytes[copy_off(&s, which, copy) + 20] ^= 1;
+		is_refused(&s, PCACHE_E_CORRUPT);
+		scene_down(&s);
+	}
+}
+
+static void replicas_share_one_line(void **state)
+{
+	(void)state;
+	for (uint64_t bytes = 64u << 10; bytes < 64u << 20; bytes += bytes / 3 + 4096) {
+		struct pc_super super = { 0 };
+
+		if (pc_geo_plan(bytes, 4096, 512, &super) != 0)
+			continue;
+		for (uint32_t id = 0; id < super.segment_nr; id++) {
+			/* Nor a page. */
+			assert_true(pc_geo_segrec_off(&super, 0, id) / PC_PAGE_BYTES !=
+				    pc_geo_segrec_off(&super, 1, id) / PC_PAGE_BYTES);
+			assert_true(pc_geo_segrec_off(&super, 0, id) + 64 <= super.zone_bytes);
+			assert_true(pc_geo_segrec_off(&super, 1, id) >= super.zone_b_off);
+		}
+		assert_true(pc_geo_tail_off(&super, 0) / PC_PAGE_BYTES != pc_geo_tail_off(&super, 1) / PC_PAGE_BYTES);
+		assert_true(pc_geo_super_off(&super, 0) / PC_PAGE_BYTES != pc_geo_super_off(&super, 1) / PC_PAGE_BYTES);
+	}
+}
+
+/* The last kset below the mark is damaged: the log does not end before it. */
+static void corrupt_kset_taken_for_end_of_log(void **state)
+{
+	struct scene s;
+	uint64_t pos, last = 0;
+	struct pc_kset kset;
+
+	(void)state;
+	scene_up(&s, false);
+	for (pos = s.result.tail.log_tail_pos; pos < s.result.mark_pos; pos += kset.slot_nr) {
+		assert_int_equal(pc_kset_decode(slot_at(&s, pos), slots_left(&s, pos), pos, log_segment(&s, pos).nonce,
+						&s.forge.rules, &kset),
+				 PC_VALID);
+		last = pos;
+	}
+	slot_at(&s, last)[50] ^= 1;
+	/* All behind it goes, too, but for the tail record's word that it was there. */
+	s.forge.tail.mark_pos = s.result.mark_pos;
+	put_tail(&s);
+	memset(slot_at(&s, pos), 0, (size_t)slots_left(&s, pos) * PC_SLOT_BYTES);
+	is_refused(&s, PCACHE_E_CORRUPT);
+	scene_down(&s);
+}
+
+/* Format over the bytes of somebody else: what is reserved in a record is zero all the same, or no later version could give it a meaning. */
+static void info_not_zeroed(void **state)
+{
+	struct pcache_backing *backing;
+	struct pcache_config *config;
+	uint8_t *old;
+	struct rig rig;
+	uint64_t len;
+
+	(void)state;
+	rig_zero(&rig);
+	rig_up(&rig);
+	rig_kill(&rig);
+	len = pc_sim_media(rig.sim)->len_bytes;
+	old = malloc(len);
+	assert_non_null(old);
+	memset(old, 0xa5, len);
+	pc_sim_reset(rig.sim, old);
+	backing = mem_backing_attach(rig.mb);
+	config = rig_config(&rig);
+	assert_int_equal(pc_cache_format_media(pc_sim_media(rig.sim), config, NULL, backing), 0);
+	pcache_config_free(config);
+	pcache_backing_free(backing);
+	assert_int_equal(check_rig(&rig).finding_nr[CHECK_DAMAGE], 0);
+	assert_int_equal(check_rig(&rig).finding_nr[CHECK_REPAIR], 0);
+	for (unsigned int i = 132; i < 252; i++)
+		assert_int_equal(pc_sim_view(rig.sim)[i], 0);
+	for (unsigned int i = 44; i < 60; i++) {
+		assert_int_equal(pc_sim_view(rig.sim)[4096 + i], 0);
+		assert_int_equal(pc_sim_view(rig.sim)[8192 + 5 * 64 + i], 0);
+	}
+	free(old);
+	rig_down(&rig);
+}
+
+/* Record i stands at 64 * i of its zone, in both, whatever was updated: computed here from the numbers in docs/FORMAT.md. */
+static void slot_index_uses_wrong_stride(void **state)
+{
+	struct pcm_segrec a, b;
+	struct pc_segrec rec;
+	struct scene s;
+
+	(void)state;
+	scene_up(&s, false);
+	assert_int_equal(open_scene(&s), 0);
+	for (uint32_t i = 0; i < 60; i++)
+		rig_write(&s.rig, i * 4096, 4096, 0);
+	rig_drain(&s.rig);
+	for (uint32_t id = 0; id < s.forge.super.segment_nr; id++) {
+		memcpy(&a, pc_sim_view(s.rig.sim) + 8192 + UINT64_C(64) * id, 64);
+		memcpy(&b, pc_sim_view(s.rig.sim) + s.forge.super.zone_b_off + UINT64_C(64) * id, 64);
+		assert_memory_equal(&a, &b, 64);
+		assert_int_equal(pc_segrec_decode(&a, id, &rec), PC_VALID);
+		assert_int_equal(rec.seg_id, id);
+	}
+	works_on(&s);
+	scene_down(&s);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(torn_headers_promise_more_than_the_log),
+		cmocka_unit_test(keys_claim_one_segment_many_times),
+		cmocka_unit_test(sequence_numbers_wrap),
+		cmocka_unit_test(dirty_tail_inside_a_kset),
+		cmocka_unit_test(mark_inside_a_kset),
+		cmocka_unit_test(crafted_kset_overruns_segment),
+		cmocka_unit_test(tail_out_of_bounds),
+		cmocka_unit_test(log_chain_cycle),
+		cmocka_unit_test(key_past_end_of_device),
+		cmocka_unit_test(segment_count_beyond_device),
+		cmocka_unit_test(dirty_tail_chain_never_ends),
+		cmocka_unit_test(one_bad_replica_fails_open),
+		cmocka_unit_test(both_bad_reformats),
+		cmocka_unit_test(replicas_share_one_line),
+		cmocka_unit_test(corrupt_kset_taken_for_end_of_log),
+		cmocka_unit_test(info_not_zeroed),
+		cmocka_unit_test(slot_index_uses_wrong_stride),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
