@@ -285,18 +285,23 @@ static bool walk_pays(struct pcache *cache, uint64_t from)
 	       wanted_slots(cache->writeback) >= pc_index_extent_nr(cache->index) / 16;
 }
 
-/* A kset border some slots from from. 0 or PCACHE_E_CORRUPT. */
+/*
+ * A kset border some slots from from. 0 or PCACHE_E_CORRUPT. Only headers are looked at, so a damaged length may lead astray: what is returned is the start of a kset, or the limit, for
+ * behind the limit the dirty tail would pass what is yet to be written.
+ */
 static int find_border(struct pcache *cache, uint64_t from, uint64_t limit, uint64_t *out_end)
 {
 	struct pc_log_reader *reader = &cache->writeback->reader;
 	uint64_t pos = from, want_end = from + wanted_slots(cache->writeback);
 
 	pc_log_reader_reset(reader);
-	while (pos < limit && pos < want_end) {
+	while (pos < limit) {
 		uint32_t slot_nr = pc_log_reader_skip(reader, pos, limit);
 
-		if (slot_nr == 0)
+		if (slot_nr == 0 || slot_nr > limit - pos)
 			return damaged_log(cache, pos);
+		if (pos >= want_end)
+			break;
 		pos += slot_nr;
 	}
 	*out_end = pos;

@@ -9,7 +9,8 @@
 #include "core/rig.h"
 
 const struct fault_table *const fault_tables[] = {
-	&fault_backing,    &fault_memory,     &fault_sync,       &fault_process[0],
+	&fault_backing,    &fault_media[0],   &fault_media[1],   &fault_media[2], &fault_media[3],
+	&fault_media[4],   &fault_media[5],   &fault_memory,     &fault_sync,     &fault_process[0],
 	&fault_process[1], &fault_process[2], &fault_process[3],
 };
 const uint32_t fault_table_nr = PC_ARRAY_NR(fault_tables);
