@@ -7,6 +7,7 @@
  *     crash_image.c    images of a snapshot
  *     crash_ops.c      calls of the library
  *     crash_mode.c     settings that differ from open to open
+ *     crash_check.c    pcache check as a second reader
  *     crash_recover.c  recovery of an image, checks, and what the cache does then
  *     crash_again.c    a power cut as an operation
  *     crash_reached.c  what the first cache has met
@@ -196,6 +197,7 @@ bool crash_read_all(struct crash_world *w, uint8_t *to);
 bool crash_check_all_live(struct crash_world *w);
 void crash_do_flush(struct crash_world *w);
 void crash_do_drain(struct crash_world *w);
+void crash_do_close(struct crash_world *w);
 /* mode_change: bits of the mode that change in between. */
 void crash_do_reopen(struct crash_world *w, uint32_t mode_change);
 void crash_do_op(struct crash_world *w, const struct pc_gen_op *op);
@@ -222,6 +224,16 @@ const struct pcache_config *crash_config(struct crash_world *w);
 void crash_set_mode(struct crash_world *w, uint32_t mode);
 /* Perhaps another mode for the open after a power cut. */
 void crash_pick_mode(struct crash_world *w);
+
+/* --- crash_check.c --- */
+
+struct crash_second;
+/* A sample of the crash images: what check says of the media before the open. NULL: not in the sample, or a violation was noted. The caller frees it. */
+struct crash_second *crash_check_before(struct crash_world *w, uint64_t key);
+/* What was read after the open is what check said. second NULL: does nothing. */
+void crash_check_same(struct crash_world *w, const struct crash_second *second, const uint8_t *seen);
+/* After a close. */
+void crash_check_closed(struct crash_world *w);
 
 /* --- crash_recover.c --- */
 

@@ -155,7 +155,7 @@ static void do_step(struct crash_world *w, enum pc_step step, bool force)
 		crash_fail(w, "step %d gives %d: %s", (int)step, rc, crash_error_text(rc));
 }
 
-void crash_do_reopen(struct crash_world *w, uint32_t mode_change)
+void crash_do_close(struct crash_world *w)
 {
 	int rc;
 
@@ -169,6 +169,13 @@ void crash_do_reopen(struct crash_world *w, uint32_t mode_change)
 	}
 	pc_oracle_flushed(w->oracle, false);
 	crash_between(w);
+}
+
+void crash_do_reopen(struct crash_world *w, uint32_t mode_change)
+{
+	crash_do_close(w);
+	if (w->run->stop)
+		return;
 	pc_sim_reopen(w->sim);
 	crash_set_mode(w, w->mode ^ mode_change);
 	if (w->run->stop || !crash_open(w))

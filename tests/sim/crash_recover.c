@@ -106,9 +106,26 @@ static bool check_read_only(struct crash_world *child)
 	return !run->stop;
 }
 
-static void check_recovered(struct crash_world *child)
+/* The image is opened, and shows what is accepted, and what check (second, or NULL) said before. */
+static bool open_and_read(struct crash_world *child, const struct crash_second *second)
 {
 	struct crash_run *run = child->run;
+
+	if (!crash_open(child) || !crash_read_all(child, run->seen))
+		return false;
+	if (!pc_oracle_recover(child->oracle, run->seen)) {
+		crash_fail(child, "%s", pc_oracle_text(child->oracle));
+		return false;
+	}
+	crash_check_same(child, second, run->seen);
+	return !run->stop;
+}
+
+static void check_recovered(struct crash_world *child, uint64_t key)
+{
+	struct crash_run *run = child->run;
+	struct crash_second *second;
+	bool ok;
 
 	if (!pc_oracle_check_backing(child->oracle, &child->disk)) {
 		crash_fail(child, "%s", pc_oracle_text(child->oracle));
@@ -117,12 +134,11 @@ static void check_recovered(struct crash_world *child)
 	if (crash_decide(child, PC_CRASH_EVENT_PROBE, 8) && !check_read_only(child))
 		return;
 	crash_pick_mode(child);
-	if (!crash_open(child) || !crash_read_all(child, run->seen))
+	second = crash_check_before(child, key);
+	ok = !run->stop && open_and_read(child, second);
+	free(second);
+	if (!ok)
 		return;
-	if (!pc_oracle_recover(child->oracle, run->seen)) {
-		crash_fail(child, "%s", pc_oracle_text(child->oracle));
-		return;
-	}
 	crash_note(run, pc_oracle_hash(child->oracle));
 	pc_oracle_flushed(child->oracle, true); /* what an open shows is an epoch of its own */
 	crash_between(child);
@@ -178,7 +194,7 @@ void crash_recover_state(struct crash_world *child, uint64_t key)
 	if (run->formatting)
 		check_half_formatted(child);
 	else
-		check_recovered(child);
+		check_recovered(child, key);
 	crash_note(run, run->result->failed);
 	if (child->cache != NULL)
 		pc_cache_abandon(child->cache);

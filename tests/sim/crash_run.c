@@ -218,6 +218,10 @@ static void run_ops(struct crash_run *run)
 		crash_do_drain(w);
 	if (!run->stop)
 		crash_do_reopen(w, 0);
+	if (!run->stop)
+		crash_do_close(w);
+	if (!run->stop)
+		crash_check_closed(w);
 }
 
 void pc_crash_run(const struct pc_crash_settings *settings, struct pc_crash_result *out_result)

@@ -34,6 +34,7 @@ struct pc_crash_result {
 	uint64_t digest; /* of every state: image, what was recovered, verdict; the same on every machine and in every build */
 	uint64_t states; /* crash images that were recovered and checked */
 	uint64_t distinct; /* of these, different ones */
+	uint64_t checks; /* runs of pcache check */
 	uint64_t points; /* places where the power could be cut, while crash points were taken */
 	uint64_t points_taken; /* all of them, with thorough */
 	uint32_t depth; /* most power cuts in a row */

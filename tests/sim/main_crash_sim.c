@@ -36,6 +36,7 @@ struct totals {
 	uint64_t states;
 	uint64_t distinct;
 	uint64_t digest; /* of all states */
+	uint64_t checks;
 	uint64_t points;
 	uint64_t points_taken;
 	uint64_t reached[PC_REACHED_NR];
@@ -270,6 +271,7 @@ static void add(struct totals *totals, const struct pc_crash_result *result)
 	add_sites(&totals->sites, result);
 	totals->states += result->states;
 	totals->distinct += result->distinct;
+	totals->checks += result->checks;
 	totals->points += result->points;
 	totals->points_taken += result->points_taken;
 	totals->digest = pc_rng_mix(totals->digest ^ result->digest);
@@ -313,6 +315,7 @@ static void print_json(const struct crash_options *options, const struct totals 
 	       totals->states, totals->distinct, per_minute, totals->depth, totals->failed ? 1 : 0, seed_now);
 	if (options->seconds == 0) /* else the clock decides on the end */
 		printf(", \"digest\": \"%016" PRIx64 "\"", totals->digest);
+	printf(", \"checks\": %" PRIu64, totals->checks);
 	printf(", \"points\": %" PRIu64 ", \"points_taken\": %" PRIu64, totals->points, totals->points_taken);
 	for (uint32_t i = 0; i < PC_REACHED_NR; i++)
 		printf("%s\"%s\": %" PRIu64, i == 0 ? ", \"reached\": {" : ", ", pc_reached_name((enum pc_reached)i), totals->reached[i]);
