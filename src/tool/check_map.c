@@ -260,6 +260,8 @@ int check_map(struct check *check)
 	free(heap.items);
 	if (!ok)
 		return -ENOMEM;
+	if (check->piece_nr == 0)
+		return 0;
 	qsort(check->pieces, check->piece_nr, sizeof(*check->pieces), compare_pieces);
 	for (i = 0; i < check->piece_nr; i++) {
 		check_piece(check, &check->pieces[i], i ? &check->pieces[i - 1] : NULL);
