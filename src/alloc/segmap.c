@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/plant.h"
 #include "base/sched.h"
 #include "pcache/errors.h"
 
@@ -181,9 +182,10 @@ void pc_segmap_free_log(struct pc_segmap *map, uint32_t seg_id)
 static bool reclaimable(struct pc_seg *seg, uint64_t durable_dirty_tail, uint64_t durable_pos)
 {
 	return get_state(seg) == PC_SS_DATA && atomic_load_explicit(&seg->live_blk, memory_order_acquire) == 0 &&
-	       atomic_load_explicit(&seg->pins, memory_order_acquire) == 0 &&
+	       (atomic_load_explicit(&seg->pins, memory_order_acquire) == 0 || PC_PLANTED(PC_PLANT_PINS_IGNORED)) &&
 	       (atomic_load_explicit(&seg->hold_pos, memory_order_acquire) < durable_dirty_tail) &&
-	       (atomic_load_explicit(&seg->dead_pos, memory_order_acquire) < durable_pos);
+	       (atomic_load_explicit(&seg->dead_pos, memory_order_acquire) < durable_pos ||
+		PC_PLANTED(PC_PLANT_DEAD_IGNORED));
 }
 
 uint32_t pc_segmap_reclaim(struct pc_segmap *map, uint64_t durable_dirty_tail, uint64_t durable_pos)
@@ -232,7 +234,8 @@ bool pc_segmap_pin_gen(struct pc_segmap *map, uint32_t seg_id, uint64_t gen)
 	bool same;
 
 	pc_mutex_lock(&map->lock);
-	same = (get_state(seg) == PC_SS_OPEN || get_state(seg) == PC_SS_DATA) &&
+	same = (get_state(seg) == PC_SS_OPEN || get_state(seg) == PC_SS_DATA ||
+		(get_state(seg) == PC_SS_TAKEN && PC_PLANTED(PC_PLANT_TAKEN_IS_PINNED))) &&
 	       atomic_load_explicit(&seg->gen, memory_order_acquire) == gen;
 	if (same)
 		pc_seg_pin(seg);

@@ -12,7 +12,27 @@ enum pc_plant {
 	PC_PLANT_KSET_AFTER_ACK, /* core/write: the slot is stored only when the next write of this cache begins */
 	PC_PLANT_NEWEST_COPY_FIRST, /* layout: an update overwrites the newer copy first, and open does not repair */
 	PC_PLANT_NO_VOIDS_AT_OPEN, /* recovery: rejected positions stay as they are */
+	/* Of calls at the same time: */
 	PC_PLANT_FENCE_OF_OTHER, /* simulated media: every fence is that of another thread */
+	PC_PLANT_RANGE_UNLOCKED, /* core/write: the range is unlocked between position and index insert */
+	PC_PLANT_EPOCH_EARLY, /* core/write: the last flush mark is looked at before the position is taken */
+	PC_PLANT_FILL_OVER_WRITE, /* core/write: a fill is kept although a write came by */
+	PC_PLANT_NO_PIN, /* core/read: a segment is read without a pin */
+	PC_PLANT_MARK_TOO_HIGH, /* core/flush: a mark says that all below itself was durable */
+	PC_PLANT_MARK_SKIPS_SHARD, /* core/flush: the same, but for what the first shard has in flight alone */
+	PC_PLANT_SYNC_TOO_HIGH, /* log: a sync counts for all positions below the head, also those in flight */
+	PC_PLANT_PUBLISH_LATE, /* log: the lower bound is published after the position was taken */
+	PC_PLANT_WB_PAST_INFLIGHT, /* service/writeback: batches end at the head */
+	PC_PLANT_SETTLED_EARLY, /* service/writeback: cleaning may follow before the extents are clean */
+	PC_PLANT_SWEEP_UNCHECKED, /* service/writeback: no look at the epoch after a sweep */
+	PC_PLANT_DRAIN_FORGETS, /* core/flush: nobody knows that a drain runs */
+	PC_PLANT_TAIL_PAST_INFLIGHT, /* service/clean: the tail follows the head alone */
+	PC_PLANT_CLEAN_STALE, /* service/clean: what was found is appended after the shard was unlocked and locked again */
+	PC_PLANT_PINS_IGNORED, /* alloc/segmap: a segment that is read is freed */
+	PC_PLANT_DEAD_IGNORED, /* alloc/segmap: a segment emptied by what is not durable is freed */
+	PC_PLANT_TAKEN_IS_PINNED, /* alloc/segmap: write-back pins a segment whose generation is being raised */
+	PC_PLANT_ERASE_KEEPS_FILLS, /* index/shard: zeroes do not cancel fills */
+	PC_PLANT_LOST_WAKEUP, /* core/space: progress wakes nobody */
 	PC_PLANT_NR
 };
 

@@ -10,6 +10,7 @@
  */
 #include <errno.h>
 
+#include "base/plant.h"
 #include "base/sched.h"
 #include "core/cache.h"
 #include "pcache/errors.h"
@@ -29,6 +30,10 @@ static uint64_t durable_below(struct pcache *cache, uint64_t pos)
 {
 	uint64_t low = pc_log_low(&cache->log, PC_INFLIGHT_FLUSH);
 
+	if (PC_PLANTED(PC_PLANT_MARK_TOO_HIGH))
+		return pos;
+	if (PC_PLANTED(PC_PLANT_MARK_SKIPS_SHARD) && low == atomic_load(&cache->log.inflight[0].low_pos))
+		return pos;
 	if (cache->media->granularity == PC_GRAN_PAGE)
 		low = PC_MIN(low, atomic_load_explicit(&cache->log.synced_pos, memory_order_acquire));
 	return PC_MIN(low, pos);
@@ -149,6 +154,8 @@ void pc_core_mark(struct pcache *cache)
 
 void pc_core_drain_begin(struct pcache *cache)
 {
+	if (PC_PLANTED(PC_PLANT_DRAIN_FORGETS))
+		return;
 	/* Order of memory: before the mark, so that who reserves a position behind the mark sees it, as with epoch_pos. */
 	if (atomic_fetch_add_explicit(&cache->drain_nr, 1, memory_order_seq_cst) == 0)
 		atomic_store_explicit(&cache->drain_pos, 0, memory_order_release);
@@ -167,7 +174,8 @@ void pc_core_drain_mark(struct pcache *cache, uint64_t pos)
 
 void pc_core_drain_end(struct pcache *cache)
 {
-	atomic_fetch_sub_explicit(&cache->drain_nr, 1, memory_order_release);
+	if (!PC_PLANTED(PC_PLANT_DRAIN_FORGETS))
+		atomic_fetch_sub_explicit(&cache->drain_nr, 1, memory_order_release);
 }
 
 int pc_core_sync(struct pcache *cache)

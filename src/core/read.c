@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base/plant.h"
 #include "base/sched.h"
 #include "core/cache.h"
 #include "pcache/errors.h"
@@ -92,7 +93,8 @@ static uint32_t pin_run_locked(struct pcache *cache, const struct pc_extent *pla
 		if (is_data(&plan[nr])) {
 			struct pc_seg *seg = &cache->map.segs[plan[nr].seg_id];
 
-			pc_seg_pin(seg);
+			if (!PC_PLANTED(PC_PLANT_NO_PIN))
+				pc_seg_pin(seg);
 			if (!atomic_load_explicit(&seg->touched, memory_order_relaxed))
 				atomic_store_explicit(&seg->touched, 1, memory_order_relaxed);
 		}
@@ -158,7 +160,7 @@ static int copy_run(struct pcache *cache, const struct pc_extent *plan, uint32_t
 			tell = is_data(bad) && pc_core_damage(cache, bad, rc);
 		}
 		PC_YIELD(READ_COPIED);
-		if (is_data(&plan[i]))
+		if (is_data(&plan[i]) && !PC_PLANTED(PC_PLANT_NO_PIN))
 			pc_seg_unpin(&cache->map.segs[plan[i].seg_id]);
 	}
 	if (tell)

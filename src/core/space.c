@@ -8,6 +8,7 @@
  */
 #include <errno.h>
 
+#include "base/plant.h"
 #include "core/cache.h"
 #include "pcache/errors.h"
 
@@ -172,6 +173,7 @@ void pc_space_progress(struct pcache *cache)
 
 	pc_mutex_lock(&space->lock);
 	space->progress_nr++;
-	pc_cond_broadcast(&space->cond);
+	if (!PC_PLANTED(PC_PLANT_LOST_WAKEUP))
+		pc_cond_broadcast(&space->cond);
 	pc_mutex_unlock(&space->lock);
 }

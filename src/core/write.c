@@ -18,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/plant.h"
 #include "base/sched.h"
 #include "core/append.h"
 #include "core/cache.h"
@@ -48,6 +49,9 @@ struct op {
 	bool took_segs;
 	uint8_t ext_flags; /* PC_EXT_DIRTY, or 0 for fills */
 	uint8_t key_flags;
+#ifdef PC_PLANTS
+	uint64_t planted_epoch_pos;
+#endif
 	struct wkey *keys;
 	uint32_t key_nr;
 	struct pc_kbuf kbuf;
@@ -233,6 +237,10 @@ static void op_insert_locked(struct op *op, uint64_t pos)
 	PC_YIELD(WRITE_DONE);
 	/* Read after the position was reserved: a flush announces itself before it takes its own position. */
 	apply.epoch_pos = atomic_load_explicit(&cache->log.epoch_pos, memory_order_acquire);
+#ifdef PC_PLANTS
+	if (PC_PLANTED(PC_PLANT_EPOCH_EARLY))
+		apply.epoch_pos = op->planted_epoch_pos;
+#endif
 	for (uint32_t i = 0; i < op->key_nr; i++) {
 		struct wkey *wkey = &op->keys[i];
 		const struct pcm_le32 *crcs = NULL;
@@ -274,13 +282,22 @@ static int op_commit_once(struct op *op)
 	/* The index's cache misses of a small write come while its data is copied; the insert itself waits for the fence. */
 	pc_index_prefetch_locked(cache->index, op->ranges[0].off >> cache->block_shift);
 	rc = pc_index_reserve_locked(cache->index, op->mask, op->reserve_nr);
+#ifdef PC_PLANTS
+	op->planted_epoch_pos = atomic_load(&cache->log.epoch_pos);
+#endif
 	if (!rc)
 		rc = pc_log_reserve(&cache->log, idx, pc_kbuf_slot_nr(&op->kbuf), PC_LOG_WRITER, &pos);
 	if (!rc) {
 		rc = op_store(op, pos);
 		if (rc)
 			rc = pc_core_failstop(cache, rc);
-		else
+		if (PC_PLANTED(PC_PLANT_RANGE_UNLOCKED)) {
+			pc_index_unlock(cache->index, op->mask);
+			pc_index_lock(cache->index, op->mask);
+			if (!rc)
+				rc = pc_index_reserve_locked(cache->index, op->mask, op->reserve_nr);
+		}
+		if (!rc)
 			op_insert_locked(op, pos);
 		op_count_locked(op);
 		PC_YIELD(WRITE_INSERTED);
@@ -554,7 +571,7 @@ static int fill_commit(struct op *op, struct pc_fill *fill)
 	uint64_t pos;
 	int rc;
 
-	if (fill->cancelled)
+	if (fill->cancelled && !PC_PLANTED(PC_PLANT_FILL_OVER_WRITE))
 		return -ECANCELED;
 	rc = pc_index_reserve_locked(cache->index, op->mask, op->reserve_nr);
 	if (!rc)
@@ -610,5 +627,5 @@ bool pc_core_fill(struct pcache *cache, struct pc_fill *fill, const void *buf)
 	if (op.took_segs && pc_space_pressure(cache))
 		pc_signal_work(cache, PC_WORK_SPACE);
 	free(op.heap);
-	return !cancelled;
+	return !cancelled || PC_PLANTED(PC_PLANT_FILL_OVER_WRITE);
 }

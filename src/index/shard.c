@@ -27,6 +27,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/plant.h"
+
 #define EVEN_OUT_MIN_ROOM 4u /* less room in a neighbour is not worth the copying; at least 4, see make_room */
 #define SLAB_LEAF_NR_MAX 64u
 #define ROOT_CAP_MIN 8u
@@ -401,7 +403,9 @@ void pc_shard_replace_locked(struct pc_shard *shard, uint64_t vol_blk, uint64_t 
 	bool removed = false;
 	bool meets = true;
 
-	pc_shard_cancel_fills_locked(shard, vol_blk, len_blk);
+	if (!PC_PLANTED(PC_PLANT_ERASE_KEEPS_FILLS) ||
+	    (extent != NULL && (extent->flags & PC_EXT_TYPE_MASK) == PC_EXT_DATA))
+		pc_shard_cancel_fills_locked(shard, vol_blk, len_blk);
 	while (meets && at.leaf_idx < shard->leaf_nr) {
 		struct pc_extent *old = slot(shard, at);
 		uint64_t old_end = extent_end(old);

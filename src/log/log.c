@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/plant.h"
 #include "base/sched.h"
 #include "pcache/errors.h"
 
@@ -144,7 +145,8 @@ int pc_log_reserve(struct pc_log *log, uint32_t idx, uint32_t slot_nr, enum pc_l
 		 * Order of memory: this store is released by the compare-and-swap, so who sees the head beyond pos sees it too. Raising it in a later round is
 		 * right: nothing is reserved yet.
 		 */
-		atomic_store_explicit(&log->inflight[idx].low_pos, pos, memory_order_release);
+		if (!PC_PLANTED(PC_PLANT_PUBLISH_LATE))
+			atomic_store_explicit(&log->inflight[idx].low_pos, pos, memory_order_release);
 		PC_YIELD(LOG_PUBLISHED);
 		if ((fits ? pos : next_seg_pos) + slot_nr > limit_of(log, user))
 			return give_up(log, idx, PCACHE_E_FULL);
@@ -156,8 +158,13 @@ int pc_log_reserve(struct pc_log *log, uint32_t idx, uint32_t slot_nr, enum pc_l
 		}
 		*out_pos = pos;
 		if (atomic_compare_exchange_weak_explicit(&log->head, &pos, pos + slot_nr, memory_order_seq_cst,
-							  memory_order_relaxed))
+							  memory_order_relaxed)) {
+			if (PC_PLANTED(PC_PLANT_PUBLISH_LATE)) {
+				PC_YIELD(LOG_PUBLISHED);
+				atomic_store(&log->inflight[idx].low_pos, *out_pos);
+			}
 			return 0;
+		}
 	}
 }
 
@@ -202,6 +209,8 @@ int pc_log_sync_upto(struct pc_log *log, uint64_t pos, bool *out_synced)
 	pc_mutex_lock(&log->sync_lock);
 	if (atomic_load_explicit(&log->synced_pos, memory_order_acquire) < pos) {
 		target = pc_log_low(log, PC_INFLIGHT_NR);
+		if (PC_PLANTED(PC_PLANT_SYNC_TOO_HIGH))
+			target = atomic_load(&log->head);
 		/* Order: every store below target was made before its slot went idle, so this sync covers it. */
 		rc = pc_media_sync(log->media);
 		if (!rc)

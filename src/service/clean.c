@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/plant.h"
 #include "base/sched.h"
 #include "pcache/errors.h"
 #include "service/internal.h"
@@ -83,6 +84,28 @@ static void put_fragment(struct pcache *cache, struct pc_kbuf *kbuf, const struc
 	pc_kbuf_put_key(kbuf, cell_idx, &key, chunk_nr);
 }
 
+#ifdef PC_PLANTS
+/* Planted defect: what was found is appended after others have had the shard. */
+static bool append_stale(struct pcache *cache, uint32_t shard_idx, struct pc_extent *const *extents, uint32_t nr,
+			 uint64_t *slots_left)
+{
+	struct pc_kbuf *kbuf = &cache->cleaner->kbuf;
+	uint64_t pos;
+
+	pc_kbuf_reset(kbuf);
+	for (uint32_t i = 0; i < nr; i++)
+		put_fragment(cache, kbuf, extents[i]);
+	pc_index_unlock(cache->index, UINT64_C(1) << shard_idx);
+	pc_index_lock(cache->index, UINT64_C(1) << shard_idx);
+	if (pc_kbuf_slot_nr(kbuf) > *slots_left ||
+	    pc_log_reserve(&cache->log, shard_idx, pc_kbuf_slot_nr(kbuf), PC_LOG_CLEANING, &pos))
+		return false;
+	*slots_left -= pc_kbuf_slot_nr(kbuf);
+	pc_append_commit(cache, shard_idx, pos, kbuf);
+	return true;
+}
+#endif
+
 /* Appends extents again, at most *slots_left slots, and gives them their new position. False: no slots, nothing was done. */
 static bool append_again(struct pcache *cache, uint32_t shard_idx, struct pc_extent *const *extents, uint32_t nr,
 			 uint64_t *slots_left)
@@ -90,6 +113,10 @@ static bool append_again(struct pcache *cache, uint32_t shard_idx, struct pc_ext
 	struct pc_kbuf *kbuf = &cache->cleaner->kbuf;
 	uint64_t pos;
 
+#ifdef PC_PLANTS
+	if (PC_PLANTED(PC_PLANT_CLEAN_STALE))
+		return append_stale(cache, shard_idx, extents, nr, slots_left);
+#endif
 	PC_YIELD(CLEAN_FOUND);
 	pc_kbuf_reset(kbuf);
 	for (uint32_t i = 0; i < nr; i++)
@@ -156,6 +183,8 @@ static bool tail_may_move(struct pcache *cache, uint64_t seg_end)
 {
 	if (pc_log_seg_start(&cache->log, atomic_load_explicit(&cache->log.head, memory_order_acquire)) < seg_end)
 		return false;
+	if (PC_PLANTED(PC_PLANT_TAIL_PAST_INFLIGHT))
+		return true;
 	return atomic_load_explicit(&cache->log.settled_pos, memory_order_acquire) >= seg_end &&
 	       pc_log_durable_pos(&cache->log) >= seg_end;
 }

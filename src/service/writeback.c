@@ -24,6 +24,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/plant.h"
 #include "base/sched.h"
 #include "pcache/errors.h"
 #include "service/internal.h"
@@ -319,7 +320,7 @@ static int walk_batch(struct pcache *cache, uint64_t from, uint64_t limit, uint6
 		rc = pc_index_sweep(cache->index, &sweep);
 	PC_YIELD(WB_SWEPT);
 	*out_end = walk.end;
-	*out_walked = one_epoch_from(cache, from);
+	*out_walked = PC_PLANTED(PC_PLANT_SWEEP_UNCHECKED) || one_epoch_from(cache, from);
 	/* What cleaning must meet is found by another walk, not in the list of items. */
 	cache->writeback->items_lost = true;
 	return rc;
@@ -462,6 +463,8 @@ static int run_batch(struct pcache *cache, uint64_t from, uint64_t limit)
 	PC_YIELD(WB_FLUSHED);
 	if (!rc)
 		rc = store_dirty_tail(cache, end, limit);
+	if (!rc && PC_PLANTED(PC_PLANT_SETTLED_EARLY))
+		atomic_store(&cache->log.settled_pos, end);
 	PC_YIELD(WB_TAIL);
 	if (!rc && !wb->items_lost)
 		clean_items(cache);
@@ -529,6 +532,8 @@ int pc_writeback_step(struct pcache *cache)
 	pc_mutex_lock(&cache->writeback->lock);
 	from = pc_layout_tail(&cache->layout).dirty_tail_pos;
 	limit = pc_log_durable_pos(log);
+	if (PC_PLANTED(PC_PLANT_WB_PAST_INFLIGHT))
+		limit = atomic_load(&log->head);
 	if (from >= limit && atomic_load_explicit(&log->head, memory_order_acquire) > limit) {
 		/* Page granularity: what is not durable in the cache must not go to the backing. */
 		rc = pc_core_sync(cache);

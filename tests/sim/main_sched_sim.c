@@ -44,6 +44,25 @@ static const struct plant_name plants[] = {
 	{ "none", PC_PLANT_NONE },
 	{ "no-write-fence", PC_PLANT_NO_WRITE_FENCE },
 	{ "fence-of-other", PC_PLANT_FENCE_OF_OTHER },
+	{ "range-unlocked", PC_PLANT_RANGE_UNLOCKED },
+	{ "epoch-early", PC_PLANT_EPOCH_EARLY },
+	{ "fill-over-write", PC_PLANT_FILL_OVER_WRITE },
+	{ "no-pin", PC_PLANT_NO_PIN },
+	{ "mark-too-high", PC_PLANT_MARK_TOO_HIGH },
+	{ "mark-skips-shard", PC_PLANT_MARK_SKIPS_SHARD },
+	{ "sync-too-high", PC_PLANT_SYNC_TOO_HIGH },
+	{ "publish-late", PC_PLANT_PUBLISH_LATE },
+	{ "wb-past-inflight", PC_PLANT_WB_PAST_INFLIGHT },
+	{ "settled-early", PC_PLANT_SETTLED_EARLY },
+	{ "sweep-unchecked", PC_PLANT_SWEEP_UNCHECKED },
+	{ "drain-forgets", PC_PLANT_DRAIN_FORGETS },
+	{ "tail-past-inflight", PC_PLANT_TAIL_PAST_INFLIGHT },
+	{ "clean-stale", PC_PLANT_CLEAN_STALE },
+	{ "pins-ignored", PC_PLANT_PINS_IGNORED },
+	{ "dead-ignored", PC_PLANT_DEAD_IGNORED },
+	{ "taken-is-pinned", PC_PLANT_TAKEN_IS_PINNED },
+	{ "erase-keeps-fills", PC_PLANT_ERASE_KEEPS_FILLS },
+	{ "lost-wakeup", PC_PLANT_LOST_WAKEUP },
 };
 
 static uint64_t seed_now;
@@ -183,7 +202,7 @@ static void catch_signals(void)
 }
 
 struct totals {
-	uint64_t seeds, states, distinct, steps, calls, digest;
+	uint64_t seeds, states, distinct, undecided, steps, calls, digest;
 	uint64_t cuts[64];
 	uint32_t depth;
 	bool failed;
@@ -194,6 +213,7 @@ static void add(struct totals *totals, const struct sched_run_result *result)
 	totals->seeds++;
 	totals->states += result->states;
 	totals->distinct += result->distinct;
+	totals->undecided += result->undecided;
 	totals->steps += result->steps;
 	totals->calls += result->calls;
 	totals->digest = pc_rng_mix(totals->digest ^ result->digest);
@@ -210,13 +230,13 @@ static void print_totals(const struct options *options, const struct totals *tot
 			printf("%-16s %" PRIu64 "\n", sched_point_name((enum pc_yield_point)i), totals->cuts[i]);
 	}
 	if (options->json)
-		printf("{\"states\": %" PRIu64 ", \"distinct\": %" PRIu64
+		printf("{\"states\": %" PRIu64 ", \"distinct\": %" PRIu64 ", \"undecided\": %" PRIu64
 		       ", \"states_per_minute\": %.0f, \"depth\": %u, \"violations\": %d, \"seeds\": %" PRIu64
 		       ", \"seed\": %" PRIu64 ", \"steps\": %" PRIu64 ", \"calls\": %" PRIu64
 		       ", \"digest\": \"%016" PRIx64 "\"}\n",
-		       totals->states, totals->distinct, (double)totals->states * 60e9 / (double)elapsed_ns,
-		       totals->depth, totals->failed, totals->seeds, seed_now, totals->steps, totals->calls,
-		       totals->digest);
+		       totals->states, totals->distinct, totals->undecided,
+		       (double)totals->states * 60e9 / (double)elapsed_ns, totals->depth, totals->failed, totals->seeds,
+		       seed_now, totals->steps, totals->calls, totals->digest);
 	else
 		printf("%" PRIu64 " crash states (%" PRIu64 " different) in %.1f s, %.0f per minute, depth %u; %" PRIu64
 		       " schedules (seeds %" PRIu64 " to %" PRIu64 ") of %" PRIu64 " steps and %" PRIu64

@@ -19,7 +19,7 @@
 
 #define NO_ENTRY UINT32_MAX
 #define NEVER UINT64_MAX
-#define CHOICE_TRIES_MAX 64u
+#define OPTIONAL_NR_MAX 8u
 
 enum unit_state {
 	UNIT_RUNS, /* has not returned */
@@ -367,8 +367,12 @@ bool so_read(struct so *so, uint64_t begin, uint32_t blk, uint32_t len_blk, cons
 
 struct state { /* what was read after a crash */
 	uint32_t picked[SO_BLOCK_NR_MAX]; /* entry of each block */
-	uint16_t open[SO_BLOCK_NR_MAX]; /* blocks of zeroes with a choice */
-	uint32_t open_nr;
+	uint16_t zeroes[SO_BLOCK_NR_MAX]; /* blocks of zeroes */
+	uint32_t zero_nr;
+	uint16_t optional[OPTIONAL_NR_MAX]; /* units that some of these may come from, and that need not be there */
+	uint32_t optional_nr;
+	bool ambiguous; /* not all choices were tried */
+	bool sure[SO_BLOCK_NR_MAX]; /* picked is the only choice */
 	bool there[SO_UNIT_NR_MAX];
 };
 
@@ -542,60 +546,159 @@ static void blame_order(struct so *so, const struct state *state, uint32_t unit)
 	}
 }
 
-/* The next combination of the blocks of zeroes, up to a limit. False: no more. */
-static bool next_combination(const struct so *so, struct state *state, uint32_t *tries)
+/* ---- zeroes say nothing of the unit that they come from ------------------------------------------------------- */
+
+static void list_optional(const struct so *so, struct state *state)
 {
 	const struct pc_seen zero = { 0, PC_SEEN_ZERO };
 
-	if (++*tries > CHOICE_TRIES_MAX)
-		return false;
-	for (uint32_t i = 0; i < state->open_nr; i++) {
-		const uint32_t blk = state->open[i];
-		const uint32_t next = next_choice(so, so->entries[state->picked[blk]].older, &zero);
+	state->optional_nr = 0;
+	state->ambiguous = false;
+	for (uint32_t i = 0; i < state->zero_nr; i++) {
+		uint32_t idx = next_choice(so, so->newest[state->zeroes[i]], &zero);
 
-		state->picked[blk] = next != NO_ENTRY ? next : next_choice(so, so->newest[blk], &zero);
-		if (next != NO_ENTRY)
+		for (; idx != NO_ENTRY; idx = next_choice(so, so->entries[idx].older, &zero)) {
+			const uint32_t unit = so->entries[idx].unit;
+			uint32_t at = 0;
+
+			if (must_survive(so, &so->units[unit]))
+				continue;
+			while (at < state->optional_nr && state->optional[at] != unit)
+				at++;
+			if (at == OPTIONAL_NR_MAX)
+				state->ambiguous = true;
+			else if (at == state->optional_nr)
+				state->optional[state->optional_nr++] = (uint16_t)unit;
+		}
+	}
+}
+
+static bool is_taken(const struct so *so, const struct state *state, uint32_t unit, uint32_t taken)
+{
+	if (must_survive(so, &so->units[unit]))
+		return true;
+	for (uint32_t i = 0; i < state->optional_nr; i++) {
+		if (state->optional[i] == unit)
+			return (taken >> i & 1) != 0;
+	}
+	return false;
+}
+
+/* It is there, and nothing else of zeroes that is there surely came after it. */
+static bool may_show(const struct so *so, const struct state *state, const struct entry *zero, uint32_t taken)
+{
+	if (!is_taken(so, state, zero->unit, taken))
+		return false;
+	for (uint32_t idx = so->newest[zero->blk]; idx != NO_ENTRY; idx = so->entries[idx].older) {
+		const struct entry *other = &so->entries[idx];
+
+		if (other != zero && other->zero && before(zero, other) && is_taken(so, state, other->unit, taken))
+			return false;
+	}
+	return true;
+}
+
+/* Picks for the blocks of zeroes what the durable units and these optional ones give. False: some block has nothing. */
+static bool pick_zeroes(const struct so *so, struct state *state, uint32_t taken)
+{
+	const struct pc_seen zero = { 0, PC_SEEN_ZERO };
+
+	for (uint32_t i = 0; i < state->zero_nr; i++) {
+		const uint32_t blk = state->zeroes[i];
+		uint32_t idx = next_choice(so, so->newest[blk], &zero), fit_nr = 0;
+
+		for (; idx != NO_ENTRY; idx = next_choice(so, so->entries[idx].older, &zero)) {
+			if (may_show(so, state, &so->entries[idx], taken) && fit_nr++ == 0)
+				state->picked[blk] = idx;
+		}
+		if (fit_nr == 0)
+			return false;
+		state->ambiguous |= fit_nr > 1;
+	}
+	return true;
+}
+
+/* Few units first: what need not have happened may have. */
+static bool find_fit(const struct so *so, struct state *state, uint32_t *out_unit)
+{
+	list_optional(so, state);
+	for (uint32_t taken = 0; taken < 1u << state->optional_nr; taken++) {
+		if (pick_zeroes(so, state, taken) && fits(so, state, out_unit))
 			return true;
 	}
 	return false;
 }
 
-/* What was read is the history. */
-static void collapse(struct so *so, const struct state *state)
+/* Only one entry can be what was read. */
+static bool is_sure(const struct so *so, const struct state *state, uint32_t blk)
 {
-	const uint64_t crash = so_stamp(so), begin = so_stamp(so), end = so_stamp(so);
+	const struct pc_seen zero = { 0, PC_SEEN_ZERO };
+	const struct entry *picked = &so->entries[state->picked[blk]];
+	uint32_t idx;
 
-	for (uint32_t i = 0; i < so->unit_nr; i++) {
-		struct unit *unit = &so->units[i];
+	if (!picked->zero)
+		return true;
+	idx = next_choice(so, so->newest[blk], &zero);
+	return next_choice(so, so->entries[idx].older, &zero) == NO_ENTRY;
+}
 
-		if (unit->state == UNIT_GONE)
+/* A unit has run its course: it is there, it is not, or nobody knows. */
+static void settle_unit(struct so *so, const struct state *state, uint32_t unit_idx, uint64_t crash)
+{
+	struct unit *unit = &so->units[unit_idx];
+	bool there = must_survive(so, unit), refuted = false;
+
+	for (uint32_t idx = unit->first_entry; idx != NO_ENTRY; idx = so->entries[idx].next) {
+		struct entry *entry = &so->entries[idx];
+		const uint32_t picked = state->picked[entry->blk];
+
+		if (unit->end == NEVER)
+			entry->sure_end = PC_MIN(entry->sure_end, crash);
+		if (!state->sure[entry->blk])
 			continue;
-		if (unit->end == NEVER) {
-			unit->end = crash;
-			for (uint32_t idx = unit->first_entry; idx != NO_ENTRY; idx = so->entries[idx].next)
-				so->entries[idx].sure_end = PC_MIN(so->entries[idx].sure_end, crash);
-		}
-		unit->state = state->there[i] ? UNIT_OK : UNIT_MAYBE;
-		unit->durable = state->there[i];
-		unit->observed = unit->observed && state->there[i];
-		for (uint32_t idx = unit->first_entry; idx != NO_ENTRY && !state->there[i];
-		     idx = so->entries[idx].next) {
-			const struct entry *entry = &so->entries[idx];
+		there |= idx == picked;
+		refuted |= before(&so->entries[picked], entry);
+	}
+	unit->end = PC_MIN(unit->end, crash);
+	unit->state = there ? UNIT_OK : refuted ? UNIT_GONE : UNIT_MAYBE;
+	unit->durable = there;
+	unit->observed &= there;
+}
 
-			if (before(&so->entries[state->picked[entry->blk]], entry))
-				unit->state = UNIT_GONE;
+/* What was read is the history. Where it is not known which zeroes were read, they are those of a unit of their own. */
+static void collapse(struct so *so, struct state *state)
+{
+	const uint64_t crash = so_stamp(so);
+	uint64_t begin, end;
+	uint32_t zeroes;
+
+	for (uint32_t blk = 0; blk < so->options.block_nr; blk++)
+		state->sure[blk] = is_sure(so, state, blk);
+	for (uint32_t i = 0; i < so->unit_nr; i++) {
+		if (so->units[i].state != UNIT_GONE)
+			settle_unit(so, state, i, crash);
+	}
+	zeroes = so_begin(so);
+	so->units[zeroes].epoch_begin = 0; /* they may be old */
+	for (uint32_t blk = 0; blk < so->options.block_nr; blk++) {
+		if (!state->sure[blk]) {
+			so_put(so, zeroes, blk, 1, so_next_version(so), true);
+			state->picked[blk] = so->newest[blk];
 		}
 	}
+	(void)so_end(so, zeroes, true, true);
+	begin = so_stamp(so);
+	end = so_stamp(so);
 	for (uint32_t blk = 0; blk < so->options.block_nr; blk++)
 		observe(so, &so->entries[state->picked[blk]], begin, end);
 }
 
-bool so_recover(struct so *so, const uint8_t *image)
+enum so_verdict so_recover(struct so *so, const uint8_t *image)
 {
 	static struct state state; /* large; one thread */
-	uint32_t tries = 0, unit = 0;
+	uint32_t unit = 0;
 
-	state.open_nr = 0;
+	state.zero_nr = 0;
 	for (uint32_t blk = 0; blk < so->options.block_nr; blk++) {
 		const uint8_t *buf = image + (size_t)blk * so->options.block_bytes;
 		const struct pc_seen seen = pc_oracle_look(so->payload, blk, buf);
@@ -603,22 +706,17 @@ bool so_recover(struct so *so, const uint8_t *image)
 		state.picked[blk] = next_choice(so, so->newest[blk], &seen);
 		if (state.picked[blk] == NO_ENTRY) {
 			blame_pick(so, blk, &seen, buf);
-			return false;
+			return SO_WRONG;
 		}
-		if (seen.kind == PC_SEEN_ZERO &&
-		    next_choice(so, so->entries[state.picked[blk]].older, &seen) != NO_ENTRY)
-			state.open[state.open_nr++] = (uint16_t)blk;
+		if (seen.kind == PC_SEEN_ZERO)
+			state.zeroes[state.zero_nr++] = (uint16_t)blk;
 	}
-	while (!fits(so, &state, &unit)) {
-		if (next_combination(so, &state, &tries))
-			continue;
-		if (tries > CHOICE_TRIES_MAX)
-			break; /* undecided counts as right */
+	if (!find_fit(so, &state, &unit)) {
 		blame_order(so, &state, unit);
-		return false;
+		return state.ambiguous ? SO_UNDECIDED : SO_WRONG;
 	}
 	collapse(so, &state);
-	return true;
+	return SO_RIGHT;
 }
 
 /* ---- the backing ----------------------------------------------------------------------------------------------- */
@@ -704,6 +802,8 @@ static uint64_t first_missing(const struct so *so, const struct entry *entry)
 struct bounds { /* of one block, over all that it may hold after a power cut */
 	uint64_t needs; /* all that had ended before must be there */
 	uint64_t misses; /* end of the first that may not be there */
+	struct so_disk_write needing; /* what is there then */
+	struct so_disk_write missing;
 };
 
 /* What is there: the most lenient reading, where zeroes leave a choice. */
@@ -728,9 +828,27 @@ static bool bound(struct so *so, struct bounds *bounds, const struct so_disk_wri
 		blame(so, "on the backing", write->blk, &seen, NULL, "older than what a drain has brought there");
 		return false;
 	}
+	if (needs > bounds->needs)
+		bounds->needing = *write;
+	if (misses < bounds->misses)
+		bounds->missing = *write;
 	bounds->needs = PC_MAX(bounds->needs, needs);
 	bounds->misses = PC_MIN(bounds->misses, misses);
 	return true;
+}
+
+static void blame_pair(struct so *so, const struct so_disk_write *needing, const struct so_disk_write *missing,
+		       uint64_t needs, uint64_t misses)
+{
+	const struct pc_seen seen = { missing->version, missing->zero ? PC_SEEN_ZERO : PC_SEEN_DATA };
+	char where[160];
+
+	snprintf(where, sizeof(where),
+		 "backing alone: block %u may hold v%u%s, which began after a flush begun at %llu, and what ended at "
+		 "%llu is missing",
+		 needing->blk, needing->version, needing->zero ? " zeroes" : "", (unsigned long long)needs,
+		 (unsigned long long)misses);
+	blame(so, where, missing->blk, &seen, NULL, "a later epoch without an earlier one");
 }
 
 /* Two different blocks of which one needs what the other may miss. */
@@ -740,11 +858,7 @@ static bool compare_bounds(struct so *so, const struct bounds *bounds)
 		for (uint32_t y = 0; bounds[x].needs > 0 && y < so->options.block_nr; y++) {
 			if (x == y || bounds[y].misses >= bounds[x].needs)
 				continue;
-			snprintf(so->text, sizeof(so->text),
-				 "backing alone: block %u may hold a write that began after a flush (begun at %llu), "
-				 "while block %u "
-				 "may lack a write that had ended before (at %llu)",
-				 x, (unsigned long long)bounds[x].needs, y, (unsigned long long)bounds[y].misses);
+			blame_pair(so, &bounds[x].needing, &bounds[y].missing, bounds[x].needs, bounds[y].misses);
 			return false;
 		}
 	}
@@ -756,7 +870,7 @@ bool so_check_backing(struct so *so, const struct so_disk *disk)
 	static struct bounds bounds[SO_BLOCK_NR_MAX];
 
 	for (uint32_t blk = 0; blk < so->options.block_nr; blk++) {
-		bounds[blk] = (struct bounds){ 0, NEVER };
+		bounds[blk] = (struct bounds){ .misses = NEVER };
 		if (!bound(so, &bounds[blk], &disk->durable[blk]))
 			return false;
 	}

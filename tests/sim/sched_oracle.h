@@ -14,7 +14,7 @@
  *     backing   G7   no write that began after a flush had ended, unless all that had ended before that flush began are there: for every subset of the disk's unflushed writes
  *
  * Units that may or may not have happened are kept as such, so every check is a necessary condition: a violation is one. What can escape: where blocks of zeroes leave a choice,
- * the choice that fits is taken, for each check anew.
+ * the choice that fits is taken, for each check anew, and where there are too many choices the crash state counts as undecided.
  *
  * Checks return false and leave a text in so_text().
  */
@@ -62,8 +62,13 @@ bool so_read(struct so *so, uint64_t begin, uint32_t blk, uint32_t len_blk, cons
 
 /* --- crash --- */
 
-/* The oracle of the cache after a crash now, of which image was read. Checks and collapses. */
-bool so_recover(struct so *so, const uint8_t *image);
+enum so_verdict {
+	SO_WRONG,
+	SO_RIGHT,
+	SO_UNDECIDED /* too many ways in which zeroes may have come about; the oracle is of no use any more */
+};
+/* The oracle of the cache after a crash now, of which image was read. Checks and, if right, collapses. */
+enum so_verdict so_recover(struct so *so, const uint8_t *image);
 
 /* --- the backing --- */
 

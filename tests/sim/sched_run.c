@@ -382,6 +382,7 @@ static void first_life(void *arg)
 static void later_life(void *arg)
 {
 	struct world *w = arg;
+	enum so_verdict verdict;
 
 	if (!so_check_backing(w->so, &w->disk))
 		sched_fail(w, "%s", so_text(w->so));
@@ -389,8 +390,14 @@ static void later_life(void *arg)
 	check_runtime(w);
 	sched_note("reads all after recovery");
 	sched_read_all(w);
-	if (!so_recover(w->so, w->seen))
+	verdict = so_recover(w->so, w->seen);
+	if (verdict == SO_WRONG)
 		sched_fail(w, "%s", so_text(w->so));
+	if (verdict == SO_UNDECIDED) {
+		w->run->result->undecided++;
+		abandon(w);
+		return;
+	}
 	so_flushed(w->so, so_stamp(w->so), true); /* what an open shows is an epoch of its own */
 	if (w->lives) {
 		sched_actors_run(w);

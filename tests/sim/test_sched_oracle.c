@@ -197,7 +197,10 @@ static void zeroes_are_versions(void **state)
 
 static bool recover(struct bed *bed)
 {
-	return so_recover(bed->so, bed->image);
+	const enum so_verdict verdict = so_recover(bed->so, bed->image);
+
+	assert_int_not_equal(verdict, SO_UNDECIDED);
+	return verdict == SO_RIGHT;
 }
 
 static void crash_keeps_what_was_acknowledged(void **state)
@@ -276,6 +279,28 @@ static void crash_needs_one_order_for_all_blocks(void **state)
 	down(&bed);
 }
 
+static void crash_takes_zeroes_whole(void **state)
+{
+	struct bed bed;
+	uint32_t unit;
+
+	(void)state;
+	for (uint32_t zero_nr = 0; zero_nr <= 6; zero_nr++) {
+		up(&bed, false, false);
+		unit = so_begin(bed.so);
+		so_put(bed.so, unit, 0, 2, 2, true);
+		end(&bed, unit);
+		unit = so_begin(bed.so); /* over what is zero, and more; does not end */
+		so_put(bed.so, unit, 0, 6, 3, true);
+		for (uint32_t blk = 0; blk < PC_MAX(zero_nr, 2u); blk++)
+			show(&bed, blk, 0);
+		assert_int_equal(recover(&bed), zero_nr <= 2 || zero_nr == 6);
+		if (zero_nr == 2)
+			assert_true(read_now(&bed, 5, 1));
+		down(&bed);
+	}
+}
+
 static void crash_keeps_to_the_order_in_time(void **state)
 {
 	struct bed bed;
@@ -349,6 +374,53 @@ static void lost_writes_never_return(void **state)
 	assert_true(recover(&bed)); /* it is lost */
 	assert_false(read_now(&bed, 0, 2));
 	show(&bed, 0, 2);
+	assert_false(recover(&bed));
+	down(&bed);
+}
+
+/* Zeroes over older zeroes may have happened, although nobody can see it: then their other blocks may be on the backing. */
+static void silent_zeroes_are_not_lost(void **state)
+{
+	struct bed bed;
+	uint32_t unit;
+
+	(void)state;
+	up(&bed, true, false);
+	unit = so_begin(bed.so);
+	so_put(bed.so, unit, 0, 1, 2, true);
+	assert_true(so_end(bed.so, unit, true, true));
+	unit = so_begin(bed.so);
+	so_put(bed.so, unit, 0, 2, 3, true);
+	end(&bed, unit);
+	whole(&bed, 1, 1, 4);
+	show(&bed, 0, 0);
+	show(&bed, 1, 4);
+	assert_true(recover(&bed));
+	assert_true(so_disk_write(bed.so, &bed.disk, 1, 1, NULL));
+	assert_true(so_check_backing(bed.so, &bed.disk));
+	down(&bed);
+}
+
+/* Zeroes, data, zeroes: the data may have been there, and write-back may bring it after the crash. */
+static void data_between_zeroes_is_not_lost(void **state)
+{
+	struct bed bed;
+	uint32_t unit;
+
+	(void)state;
+	up(&bed, true, false);
+	unit = so_begin(bed.so);
+	so_put(bed.so, unit, 0, 1, 2, true);
+	assert_true(so_end(bed.so, unit, true, true));
+	whole(&bed, 0, 1, 3);
+	unit = so_begin(bed.so);
+	so_put(bed.so, unit, 0, 1, 4, true);
+	end(&bed, unit);
+	show(&bed, 0, 0);
+	assert_true(recover(&bed));
+	assert_true(disk_write(&bed, 0, 3));
+	assert_false(read_now(&bed, 0, 3)); /* but it was zeroes */
+	show(&bed, 0, 3);
 	assert_false(recover(&bed));
 	down(&bed);
 }
@@ -472,10 +544,13 @@ int main(void)
 		cmocka_unit_test(crash_takes_units_whole),
 		cmocka_unit_test(crash_may_take_either_of_two_at_once),
 		cmocka_unit_test(crash_needs_one_order_for_all_blocks),
+		cmocka_unit_test(crash_takes_zeroes_whole),
 		cmocka_unit_test(crash_keeps_to_the_order_in_time),
 		cmocka_unit_test(crash_keeps_what_was_flushed),
 		cmocka_unit_test(crash_keeps_durable_writes),
 		cmocka_unit_test(lost_writes_never_return),
+		cmocka_unit_test(silent_zeroes_are_not_lost),
+		cmocka_unit_test(data_between_zeroes_is_not_lost),
 		cmocka_unit_test(what_was_recovered_stays),
 		cmocka_unit_test(backing_holds_epochs_in_order),
 		cmocka_unit_test(backing_need_not_order_what_was_at_once),
