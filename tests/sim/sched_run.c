@@ -300,9 +300,13 @@ static void cut_power(void *user, enum pc_yield_point point)
 static void check_runtime(struct world *w)
 {
 	const char *wrong = w->workers ? NULL : pc_cache_check(w->cache);
+	struct pcache_info info = { .struct_bytes = sizeof(info) };
 
 	if (wrong != NULL)
 		sched_fail(w, "invariant of the run-time state: %s", wrong);
+	/* No data of a key that counts is ever damaged here: who meets some has read what somebody else is writing. */
+	else if (pcache_info_get(w->cache, &info) != 0 || info.crc_errors != 0)
+		sched_fail(w, "%llu CRC errors, and no damaged data", (unsigned long long)info.crc_errors);
 }
 
 static void open_cache(struct world *w)
