@@ -110,7 +110,9 @@ run_tool() # tool
 		;;
 	*)
 		program=pcache-$1-sim
-		timeout "$((seconds + 300))" "$build/bin/$program" --seed "$seed" --seconds "$seconds" --no-shrink --json >"$work/out" 2>"$work/err"
+		options=
+		[ "$1" = crash ] && options=--no-shrink
+		timeout "$((seconds + 300))" "$build/bin/$program" --seed "$seed" --seconds "$seconds" $options --json >"$work/out" 2>"$work/err"
 		status=$?
 		states=$(sed -n 's/.*"states": \([0-9]*\).*/\1/p' "$work/out")
 		at_seed=$(sed -n 's/.*"seed": \([0-9]*\).*/\1/p' "$work/out")
@@ -121,8 +123,11 @@ run_tool() # tool
 	esac
 	if [ "$status" -eq 0 ]; then
 		found=MISSED
-	else
+	elif [ -n "$violation" ]; then
 		found=found
+	else
+		found=BROKEN # it ended without saying what is wrong: the program is not there, or died
+		violation="status $status: $(head -n 1 "$work/err")"
 	fi
 }
 
