@@ -227,10 +227,15 @@ static void put_segrec(struct pc_layout *layout, uint32_t seg_id, unsigned int r
 int pc_layout_repair(struct pc_layout *layout)
 {
 	uint32_t id, i;
+	int rc;
 
 	if (PC_PLANTED(PC_PLANT_NEWEST_COPY_FIRST))
 		return 0;
 	for (i = 0; i < 2; i++) {
+		/* A copy that could not be read may not be there to store to, either. */
+		rc = pc_media_renew(layout->media, i ? layout->super.zone_b_off : 0, layout->super.zone_bytes);
+		if (rc)
+			return rc;
 		if (layout->super_bad & 1u << i)
 			put_super(layout, i);
 		if (layout->tail_bad & 1u << i)

@@ -372,3 +372,37 @@ int pc_media_file_read(struct pc_media *media, uint64_t media_off, void *buf, si
 	}
 	return 0;
 }
+
+#define PIECE_BYTES PC_CACHE_LINE_BYTES /* poison is not smaller */
+
+/* What can be read of the page, and zeroes. */
+static void read_what_is_left(struct pc_media *media, uint64_t media_off, uint8_t page[PC_PAGE_BYTES])
+{
+	for (size_t at = 0; at < PC_PAGE_BYTES; at += PIECE_BYTES) {
+		if (pc_media_file_read(media, media_off + at, page + at, PIECE_BYTES) != 0)
+			memset(page + at, 0, PIECE_BYTES);
+	}
+}
+
+int pc_media_file_renew(struct pc_media *media, uint64_t media_off, uint64_t len)
+{
+	const struct pc_media_file *file = pc_media_file_of(media);
+	uint8_t page[PC_PAGE_BYTES];
+	ssize_t put;
+
+	if (file->is_dax) /* has no write(2); a store of whole lines is all there is */
+		return 0;
+	for (uint64_t end_off = media_off + len; media_off < end_off; media_off += PC_PAGE_BYTES) {
+		if (pc_media_file_read(media, media_off, page, sizeof(page)) == 0)
+			continue;
+		read_what_is_left(media, media_off, page);
+		do
+			put = pwrite(file->fd, page, sizeof(page), (off_t)media_off);
+		while (put < 0 && errno == EINTR);
+		if (put < 0)
+			return negative_errno();
+		if (put != (ssize_t)sizeof(page))
+			return -EIO;
+	}
+	return 0;
+}

@@ -42,6 +42,9 @@ extern const struct pc_media_ops pc_media_file_ops;
 /* Reads from the file or device: as the op. */
 int pc_media_file_read(struct pc_media *media, uint64_t media_off, void *buf, size_t len);
 
+/* As the op. */
+int pc_media_file_renew(struct pc_media *media, uint64_t media_off, uint64_t len);
+
 /* An error of libpmem2 as -errno. */
 int pc_media_from_pmem2(int rc);
 

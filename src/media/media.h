@@ -41,6 +41,8 @@ struct pc_media_ops {
 	int (*read)(struct pc_media *media, uint64_t media_off, void *buf, size_t len);
 	/* Guarded media only: copies out of the mapping. 0, or -EIO: the media cannot give these bytes, and dst holds anything. */
 	int (*load)(struct pc_media *media, uint64_t media_off, void *dst, size_t len);
+	/* Writes whole pages that cannot be read, so that they can be stored to again; see pc_media_renew. NULL: a store cures by itself. */
+	int (*renew)(struct pc_media *media, uint64_t media_off, uint64_t len);
 	void (*close)(struct pc_media *media);
 };
 
@@ -141,6 +143,16 @@ PC_MEDIA_INLINE int pc_media_commit(struct pc_media *media)
 static inline int pc_media_read(struct pc_media *media, uint64_t media_off, void *buf, size_t len)
 {
 	return media->ops->read(media, media_off, buf, len);
+}
+
+/*
+ * Before stores to a range that could not be read: a store to such a page of a file may be a SIGBUS, as the rest of the page must be read first. Pages of the range that cannot be read
+ * are written as a whole, through the file: what can be read of them stays, the rest becomes zero. Pages that can be read are left alone. Range and length in whole
+ * pages. 0 or -errno: then a store there would end the process.
+ */
+static inline int pc_media_renew(struct pc_media *media, uint64_t media_off, uint64_t len)
+{
+	return media->ops->renew ? media->ops->renew(media, media_off, len) : 0;
 }
 
 /*

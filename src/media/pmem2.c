@@ -269,6 +269,7 @@ const struct pc_media_ops pc_media_file_ops = {
 	.sync = file_sync,
 	.read = pc_media_file_read,
 	.load = file_load,
+	.renew = pc_media_file_renew,
 	.close = file_close,
 };
 
