@@ -9,7 +9,7 @@
  *     everything dirty in it is on the backing
  *   - says zeroes: is gone if it is clean, because the backing reads as zeroes by then
  *   - has data: becomes a piece.
- * Pieces are then sorted by their place on media. The record of their segment must be good, no two may share a block, and their
+ * Pieces are then sorted by their place on media. The record of their segment must be good, and their
  * data must have its CRC. Memory: a heap entry per key and at most two pieces per key.
  */
 #include <errno.h>
@@ -221,7 +221,7 @@ static void verify_piece(struct check *check, const struct check_piece *piece)
 			      verdict == CHECK_DATA_WRONG ? "has another CRC" : "cannot be read");
 }
 
-static void check_piece(struct check *check, const struct check_piece *piece, const struct check_piece *previous)
+static void check_piece(struct check *check, const struct check_piece *piece)
 {
 	uint64_t bytes = (uint64_t)piece->len_blk * check->rules.block_bytes;
 	uint64_t off =
@@ -236,11 +236,53 @@ static void check_piece(struct check *check, const struct check_piece *piece, co
 		check_problem(check, CHECK_M2, CHECK_DAMAGE, off,
 			      "data of 0x%" PRIx64 " of the backing lies in segment %" PRIu32 ", whose record is lost",
 			      piece->vol_blk * check->rules.block_bytes, piece->seg_id);
-	if (previous && previous->seg_id == piece->seg_id && previous->seg_blk + previous->len_blk > piece->seg_blk)
-		check_problem(check, CHECK_M3, CHECK_DAMAGE, off,
-			      "0x%" PRIx64 " and 0x%" PRIx64 " of the backing share data",
-			      previous->vol_blk * check->rules.block_bytes, piece->vol_blk * check->rules.block_bytes);
 	verify_piece(check, piece);
+}
+
+static bool has_data(const struct check_key *key)
+{
+	return (key->flags & PC_KEY_TYPE_MASK) == PC_KEY_DATA && !(key->state & CHECK_KEY_STALE);
+}
+
+static int compare_places(const void *left, const void *right)
+{
+	const struct check_key *a = left, *b = right;
+
+	if (a->seg_id != b->seg_id)
+		return a->seg_id < b->seg_id ? -1 : 1;
+	if (a->seg_blk != b->seg_blk)
+		return a->seg_blk < b->seg_blk ? -1 : 1;
+	return a->seq < b->seq ? -1 : a->seq > b->seq;
+}
+
+/*
+ * A block of a segment holds, for as long as the segment has this generation, one block of the backing: also where a newer key hides it. Keys that are sorted by place and
+ * meet must lie at one distance from their range. Leaves the keys sorted by place.
+ */
+static void check_sharing(struct check *check)
+{
+	const struct check_key *widest = NULL; /* of those before, the one that ends last */
+	size_t i;
+
+	qsort(check->keys, check->key_nr, sizeof(*check->keys), compare_places);
+	for (i = 0; i < check->key_nr; i++) {
+		const struct check_key *key = &check->keys[i];
+
+		if (!has_data(key))
+			continue;
+		if (widest && widest->seg_id == key->seg_id && widest->seg_blk + widest->len_blk > key->seg_blk &&
+		    key->vol_blk - key->seg_blk != widest->vol_blk - widest->seg_blk)
+			check_problem(check, CHECK_M3, CHECK_DAMAGE,
+				      pc_geo_segment_off(&check->super, key->seg_id) +
+					      (uint64_t)key->seg_blk * check->rules.block_bytes,
+				      "0x%" PRIx64 " and 0x%" PRIx64
+				      " of the backing share data (keys at positions %" PRIu64 " and %" PRIu64 ")",
+				      widest->vol_blk * check->rules.block_bytes,
+				      key->vol_blk * check->rules.block_bytes, widest->pos, key->pos);
+		if (!widest || widest->seg_id != key->seg_id ||
+		    widest->seg_blk + widest->len_blk < key->seg_blk + key->len_blk)
+			widest = key;
+	}
 }
 
 int check_map(struct check *check)
@@ -251,6 +293,7 @@ int check_map(struct check *check)
 
 	if (check->key_nr == 0)
 		return 0;
+	check_sharing(check);
 	qsort(check->keys, check->key_nr, sizeof(*check->keys), compare_keys);
 	heap.items = calloc(check->key_nr, sizeof(*heap.items));
 	if (!heap.items)
@@ -264,7 +307,7 @@ int check_map(struct check *check)
 		return 0;
 	qsort(check->pieces, check->piece_nr, sizeof(*check->pieces), compare_pieces);
 	for (i = 0; i < check->piece_nr; i++) {
-		check_piece(check, &check->pieces[i], i ? &check->pieces[i - 1] : NULL);
+		check_piece(check, &check->pieces[i]);
 		check_progress(check, check->piece_nr + i, (uint64_t)check->piece_nr * 2);
 	}
 	return 0;

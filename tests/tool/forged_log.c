@@ -349,6 +349,15 @@ static uint64_t data_shared(struct forge *forge)
 	return forge_blk_off(forge, FORGE_SEG_A, 16);
 }
 
+static uint64_t data_shared_and_hidden(struct forge *forge)
+{
+	const struct pc_key key = { .vol_blk = 300, .len_blk = 8, .flags = PC_KEY_ZERO };
+	const uint64_t off = data_shared(forge);
+
+	(void)forge_write(forge, &key);
+	return off;
+}
+
 static uint64_t clean_data_damaged(struct forge *forge)
 {
 	forge->bytes[forge_blk_off(forge, FORGE_SEG_B, 3)] ^= 1;
@@ -473,6 +482,7 @@ const struct forged forged_log[] = {
 	{ CHECK_M1, CHECK_DAMAGE, segment_of_dirty_data_used_again, CHECK_OK },
 	{ CHECK_M2, CHECK_DAMAGE, record_of_data_lost, CHECK_R2 },
 	{ CHECK_M3, CHECK_DAMAGE, data_shared, CHECK_OK },
+	{ CHECK_M3, CHECK_DAMAGE, data_shared_and_hidden, CHECK_OK },
 	{ CHECK_M4, CHECK_DAMAGE, clean_data_damaged, CHECK_OK },
 	{ CHECK_M4, CHECK_DAMAGE, dirty_data_damaged, CHECK_OK },
 	{ CHECK_M4, CHECK_DAMAGE, last_chunk_damaged, CHECK_OK },
