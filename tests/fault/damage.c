@@ -122,18 +122,20 @@ static void find_spans(struct damage *damage, uint64_t below_pos, uint64_t list_
 }
 
 /* Widens or narrows the spans to what this kind hits. */
-static void fit_spans(struct damage *damage)
+static void fit_spans(struct damage *damage, uint32_t variant)
 {
 	static const uint64_t sizes[DM_KIND_NR] = {
 		[DM_POISON_64] = 64, [DM_POISON_256] = 256, [DM_POISON_4K] = 4096, [DM_POISON_2M] = 2u << 20
 	};
+	/* In a slot: its length, its position, and two places further on. */
+	static const uint32_t eighths[DAMAGE_FLIP_NR] = { 2, 0, 5, 7 };
 	uint64_t media_len = pc_sim_media(damage->rig.sim)->len_bytes;
 
 	for (uint32_t i = 0; i < damage->span_nr; i++) {
 		struct span *span = &damage->spans[i];
 
 		if (damage->kind == DM_FLIP) {
-			*span = (struct span){ .off = span->off + 20, .len = 1 };
+			*span = (struct span){ .off = span->off + eighths[variant] * span->len / 8 + 4, .len = 1 };
 		} else if (damage_is_poison(damage)) {
 			span->off = PC_ROUND_DOWN(span->off, sizes[damage->kind]);
 			span->len = PC_MIN(sizes[damage->kind], media_len - span->off);
@@ -141,7 +143,7 @@ static void fit_spans(struct damage *damage)
 	}
 }
 
-void damage_up(struct damage *damage, enum damage_kind kind, enum damage_zone zone, uint32_t ordering)
+void damage_up(struct damage *damage, enum damage_kind kind, enum damage_zone zone, uint32_t ordering, uint32_t variant)
 {
 	struct rig *rig = &damage->rig;
 	uint64_t media_len, below_pos, list_pos, mark_pos;
@@ -153,8 +155,8 @@ void damage_up(struct damage *damage, enum damage_kind kind, enum damage_zone zo
 	rig->o.ordering = ordering;
 	rig->seed = 31 * (uint64_t)zone + kind;
 	if (kind == DM_POISON_2M) {
-		rig->o.segment_bytes = 1u << 20;
-		rig->o.segment_nr = 16;
+		rig->o.segment_bytes = 512u << 10;
+		rig->o.segment_nr = 12;
 	}
 	rig_up(rig);
 	media_len = pc_sim_media(rig->sim)->len_bytes;
@@ -183,7 +185,7 @@ void damage_up(struct damage *damage, enum damage_kind kind, enum damage_zone zo
 	/* The mark says so of what lies below it. What cannot be read is no torn write, wherever in the log it is. */
 	note_log(damage, damage_is_poison(damage) ? atomic_load(&rig->cache->log.cap_end) : mark_pos - 1);
 	find_spans(damage, below_pos, list_pos);
-	fit_spans(damage);
+	fit_spans(damage, variant);
 	damage->saved = copy_of(pc_sim_view(rig->sim), media_len);
 }
 
@@ -217,6 +219,8 @@ void damage_strike(struct damage *damage)
 
 			pc_sim_damage(sim, span->off, &byte, 1);
 		} else {
+			/* The same bytes would be no damage. */
+			assert_memory_not_equal(pc_sim_view(sim) + span->off, damage->older + span->off, span->len);
 			pc_sim_damage(sim, span->off, damage->older + span->off, span->len);
 		}
 	}

@@ -60,8 +60,13 @@ struct damage {
 	uint32_t used_nr;
 };
 
-/* Open, nothing damaged. ordering: PCACHE_ORDERING_*, which decides how write-back finds what to write. */
-void damage_up(struct damage *damage, enum damage_kind kind, enum damage_zone zone, uint32_t ordering);
+/*
+ * Open, nothing damaged. ordering: PCACHE_ORDERING_*, which decides how write-back finds what to write. variant: which bit of the structure a flip hits, below
+ * DAMAGE_FLIP_NR.
+ */
+#define DAMAGE_FLIP_NR 4u
+void damage_up(struct damage *damage, enum damage_kind kind, enum damage_zone zone, uint32_t ordering,
+	       uint32_t variant);
 void damage_down(struct damage *damage);
 void damage_strike(struct damage *damage);
 void damage_heal(struct damage *damage); /* poison goes, and where stores did not replace it the old bytes are back */
