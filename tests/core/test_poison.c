@@ -36,6 +36,7 @@ typedef void (*scene_fn)(struct scene *scene);
 static void each_case(scene_fn fn)
 {
 	static const uint64_t sizes[] = { 64, 256, 4096, BIG };
+	const char *sanitize = getenv("PCACHE_SANITIZE");
 	struct poison_case pc;
 	struct scene scene;
 
@@ -43,6 +44,9 @@ static void each_case(scene_fn fn)
 		pc = (struct poison_case){ .block_bytes = i & 1 ? 4096 : 512,
 					   .no_crc = (i & 2) != 0,
 					   .poison_bytes = sizes[i / 4] };
+		/* Ten times as slow: the least and the most are enough. */
+		if (sanitize && *sanitize && pc.poison_bytes != sizes[0] && pc.poison_bytes != BIG)
+			continue;
 		memset(&scene, 0, sizeof(scene));
 		scene.pc = &pc;
 		rig_zero(&scene.rig);
@@ -67,12 +71,23 @@ static uint64_t chunk_off(uint32_t i)
 	return (uint64_t)i * STRIDE;
 }
 
+/* Where chunk i lies: usually behind the one before, which saves a search. */
+static uint64_t find(struct scene *scene, uint32_t i)
+{
+	struct rig *rig = &scene->rig;
+	uint64_t next_off = i ? scene->at[i - 1] + CHUNK : 0;
+
+	if (i && memcmp(pc_sim_view(rig->sim) + next_off, rig->model + chunk_off(i), CHUNK) == 0)
+		return next_off;
+	return rig_find(rig, chunk_off(i));
+}
+
 static void fill(struct scene *scene)
 {
 	for (uint32_t i = 0; i < CHUNK_NR; i++)
 		rig_write(&scene->rig, chunk_off(i), CHUNK, 0);
 	for (uint32_t i = 0; i < CHUNK_NR; i++)
-		scene->at[i] = rig_find(&scene->rig, chunk_off(i));
+		scene->at[i] = find(scene, i);
 	rig_flush(&scene->rig);
 }
 
