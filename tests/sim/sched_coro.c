@@ -111,6 +111,7 @@ struct sched {
 	uint64_t lowest_priority;
 	uint64_t change_steps[CHANGE_NR_MAX];
 	uint32_t switch_pct;
+	bool spurious; /* conditions wake waiters for no reason at times */
 	enum pc_yield_point hold_point;
 	uint32_t hold_after; /* visits of the point before somebody is held */
 	struct coro *held;
@@ -305,8 +306,19 @@ static bool can_run(const struct sched *sched, const struct coro *coro)
 
 static void draw_hold(struct sched *sched)
 {
+	/* Between a look and what relies on it. */
+	static const enum pc_yield_point gaps[] = {
+		PC_YIELD_READ_PINNED,     PC_YIELD_READ_PINNED,  PC_YIELD_WB_LIMIT,      PC_YIELD_WB_LOOKED_UP,
+		PC_YIELD_WB_PINNED,       PC_YIELD_WB_COLLECTED, PC_YIELD_SEG_POPPED,    PC_YIELD_SEG_RECORD,
+		PC_YIELD_WRITE_ROOM,      PC_YIELD_FILL_READ,    PC_YIELD_FILL_ROOM,     PC_YIELD_EVICT_PICKED,
+		PC_YIELD_RECLAIM_CHECKED, PC_YIELD_LOG_LOW,      PC_YIELD_LOG_PUBLISHED, PC_YIELD_WB_SWEPT,
+		PC_YIELD_FLUSH_ANNOUNCED, PC_YIELD_WB_TAIL,      PC_YIELD_CLEAN_SWEPT,
+	};
+
 	sched->hold_point =
 		(enum pc_yield_point)(PC_YIELD_FENCE + pc_rng_below(&sched->rng, PC_YIELD_POINT_NR - PC_YIELD_FENCE));
+	if (sched->settings.long_holds && pc_rng_chance(&sched->rng, 75))
+		sched->hold_point = gaps[pc_rng_below(&sched->rng, PC_ARRAY_NR(gaps))];
 	sched->hold_after = pc_rng_chance(&sched->rng, 50) ? 0 : pc_rng_below(&sched->rng, 6);
 }
 
@@ -326,7 +338,8 @@ static void look_at_hold(struct sched *sched)
 		return;
 	}
 	sched->held = running;
-	sched->hold_until = sched->steps + (UINT64_C(8) << pc_rng_below(&sched->rng, 9));
+	sched->hold_until = sched->steps + (sched->settings.long_holds ? UINT64_C(1024) << pc_rng_below(&sched->rng, 6)
+								       : UINT64_C(8) << pc_rng_below(&sched->rng, 11));
 }
 
 static uint32_t list_eligible(struct sched *sched, struct coro **out)
@@ -348,11 +361,14 @@ static uint32_t list_eligible(struct sched *sched, struct coro **out)
 	return nr;
 }
 
-/* Some conditions wake somebody for no reason; programs must bear it. */
+/* Some conditions wake somebody for no reason; programs must bear it. Not always, or a wake-up that is missing would never show. */
 static void wake_spuriously(struct sched *sched)
 {
-	struct coro *coro = &sched->coros[pc_rng_below(&sched->rng, sched->coro_nr)];
+	struct coro *coro;
 
+	if (!sched->spurious)
+		return;
+	coro = &sched->coros[pc_rng_below(&sched->rng, sched->coro_nr)];
 	if (coro->state == CORO_COND && pc_rng_chance(&sched->rng, 2))
 		coro->woken = true;
 }
@@ -759,6 +775,7 @@ struct sched *sched_new(const struct sched_settings *settings, sched_wants_fn wa
 	for (uint32_t i = 0; i < CHANGE_NR_MAX; i++)
 		sched->change_steps[i] = 1 + pc_rng_below(&sched->rng, 600u << pc_rng_below(&sched->rng, 4));
 	draw_hold(sched);
+	sched->spurious = pc_rng_chance(&sched->rng, 25);
 	return sched;
 }
 

@@ -27,6 +27,7 @@ enum sched_strategy {
 struct sched_settings {
 	uint64_t seed;
 	enum sched_strategy strategy;
+	bool long_holds; /* SCHED_HOLD: long enough for segments to be used again, at points without a lock above all */
 	bool trace; /* print every step on stderr */
 };
 

@@ -25,6 +25,7 @@ struct plan {
 	enum actor_kind kinds[ACTOR_NR_MAX];
 	uint32_t op_nrs[ACTOR_NR_MAX];
 	uint32_t mixes[ACTOR_NR_MAX];
+	bool storm; /* long lives in which segments come back soon, and somebody is held for long */
 	bool narrow; /* all ranges fall into a few blocks */
 	uint32_t cut_per_10000; /* steps after which the power fails */
 	enum pc_yield_point focus; /* the power fails here half of the time */
@@ -85,7 +86,8 @@ struct run {
 	struct world worlds[SCHED_RUN_DEPTH_MAX + 1];
 	struct hash_set images; /* media and disk */
 	struct hash_set states; /* and what the oracle accepts */
-	bool stop; /* enough states, or a violation */
+	bool stop; /* a violation */
+	bool enough; /* states: no more power cuts */
 };
 
 /* Notes a violation, and ends the run. From a coroutine it does not return. */

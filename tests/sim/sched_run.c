@@ -276,7 +276,7 @@ static bool wants_cut(void *user, enum pc_yield_point point)
 	struct world *w = user;
 	const struct plan *plan = &w->run->plan;
 
-	if (w->cuts_left == 0 || w->run->stop)
+	if (w->cuts_left == 0 || w->run->stop || w->run->enough)
 		return false;
 	if (plan->focused && point == plan->focus)
 		return pc_rng_chance(&w->rng, 50);
@@ -289,7 +289,7 @@ static void cut_power(void *user, enum pc_yield_point point)
 
 	w->cuts_left--;
 	w->run->result->cuts[point]++;
-	for (uint32_t nth = 0; nth < w->image_nr && !w->run->stop; nth++)
+	for (uint32_t nth = 0; nth < w->image_nr && !w->run->stop && !w->run->enough; nth++)
 		explore_image(w, pc_rng_chance(&w->rng, 60) ? 2 : pc_rng_below(&w->rng, 2), point);
 	if (w->run->stop)
 		sched_stop(w->sched);
@@ -419,7 +419,10 @@ static void later_life(void *arg)
 static void run_world(struct world *w, void (*life)(void *arg), uint64_t seed, enum sched_strategy strategy)
 {
 	struct run *run = w->run;
-	const struct sched_settings settings = { .seed = seed, .strategy = strategy, .trace = run->settings->trace };
+	const struct sched_settings settings = { .seed = seed,
+						 .strategy = strategy,
+						 .long_holds = w->depth == 0 && run->plan.storm,
+						 .trace = run->settings->trace };
 	int rc;
 
 	pc_sim_crash_at(w->sim, 0, at_fence, w);
@@ -474,14 +477,33 @@ static void recover_state(struct world *child, uint64_t key)
 	sched_actors_draw(child, &plan, key + 3);
 	run_world(child, later_life, key + 4, (enum sched_strategy)pc_rng_below(&child->rng, SCHED_STRATEGY_NR));
 	if (settings->states_max != 0 && run->result->states >= settings->states_max)
-		run->stop = true;
+		run->enough = true;
 }
 
 /* ---- one seed -------------------------------------------------------------------------------------------------- */
 
+/* Few blocks are written again and again, so that segments are emptied, freed and taken while somebody stands still. */
+static void draw_storm(struct pc_rng *rng, struct plan *plan)
+{
+	plan->storm = true;
+	plan->narrow = true;
+	plan->strategy = SCHED_HOLD;
+	plan->cut_per_10000 = 10;
+	plan->actor_nr = 3 + pc_rng_below(rng, ACTOR_NR_MAX - 2);
+	for (uint32_t i = 0; i < plan->actor_nr; i++) {
+		plan->kinds[i] = i == 0   ? ACTOR_READER
+				 : i == 1 ? ACTOR_WRITER
+				 : i == 2 ? ACTOR_STEPPER
+					  : (enum actor_kind)pc_rng_below(rng, ACTOR_KIND_NR);
+		plan->op_nrs[i] = 60 + pc_rng_below(rng, 60);
+		plan->mixes[i] = pc_rng_below(rng, 6);
+	}
+}
+
 static void draw_plan(uint64_t seed, struct pc_gen_shape *shape, struct plan *plan)
 {
 	static const uint32_t rates[] = { 20, 60, 200, 600 };
+	bool long_life;
 	struct pc_rng rng = { pc_rng_mix(seed) };
 
 	pc_gen_shape(&rng, shape);
@@ -491,17 +513,21 @@ static void draw_plan(uint64_t seed, struct pc_gen_shape *shape, struct plan *pl
 	shape->old_cache = false;
 	plan->workers = pc_rng_chance(&rng, 30);
 	plan->writeback_delay_ms = pc_rng_chance(&rng, 60) ? 0 : 1;
-	plan->strategy = (enum sched_strategy)pc_rng_below(&rng, SCHED_STRATEGY_NR);
+	plan->strategy =
+		(enum sched_strategy)(pc_rng_chance(&rng, 20) ? SCHED_HOLD : pc_rng_below(&rng, SCHED_STRATEGY_NR));
+	long_life = pc_rng_chance(&rng, 25);
 	plan->actor_nr = 2 + pc_rng_below(&rng, ACTOR_NR_MAX - 1);
 	for (uint32_t i = 0; i < plan->actor_nr; i++) {
 		plan->kinds[i] =
 			(enum actor_kind)(pc_rng_chance(&rng, 30) ? ACTOR_WRITER : pc_rng_below(&rng, ACTOR_KIND_NR));
-		plan->op_nrs[i] = 2 + pc_rng_below(&rng, 12);
+		plan->op_nrs[i] = 2 + pc_rng_below(&rng, long_life ? 50 : 12);
 		plan->mixes[i] = pc_rng_below(&rng, 6);
 	}
 	plan->narrow = pc_rng_chance(&rng, 50);
 	plan->cut_per_10000 = rates[pc_rng_below(&rng, PC_ARRAY_NR(rates))];
-	plan->focused = pc_rng_chance(&rng, 40);
+	if (pc_rng_chance(&rng, 12))
+		draw_storm(&rng, plan);
+	plan->focused = !plan->storm && pc_rng_chance(&rng, 40);
 	plan->focus = (enum pc_yield_point)(PC_YIELD_FENCE + pc_rng_below(&rng, PC_YIELD_POINT_NR - PC_YIELD_FENCE));
 }
 
@@ -515,10 +541,13 @@ void sched_run_text(uint64_t seed, char *text, size_t text_bytes)
 	draw_plan(seed, &shape, &plan);
 	pc_gen_shape_to_text(&shape, text, text_bytes);
 	used = strlen(text);
-	used += (size_t)snprintf(text + used, text_bytes - used, "; %s, %s%s, cuts %u/10000%s%s;",
-				 plan.workers ? "worker threads" : "steps by callers",
-				 sched_strategy_name(plan.strategy), plan.narrow ? ", narrow" : "", plan.cut_per_10000,
-				 plan.focused ? " and at " : "", plan.focused ? sched_point_name(plan.focus) : "");
+	used += (size_t)snprintf(
+		text + used, text_bytes - used, "; %s, %s%s, cuts %u/10000%s%s;",
+		plan.workers ? "worker threads" : "steps by callers", sched_strategy_name(plan.strategy),
+		plan.storm    ? ", storm"
+		: plan.narrow ? ", narrow"
+			      : "",
+		plan.cut_per_10000, plan.focused ? " and at " : "", plan.focused ? sched_point_name(plan.focus) : "");
 	for (uint32_t i = 0; i < plan.actor_nr && used < text_bytes; i++)
 		used += (size_t)snprintf(text + used, text_bytes - used, " %s x %u", kinds[plan.kinds[i]],
 					 plan.op_nrs[i]);
