@@ -148,7 +148,7 @@ static void make_room(uint8_t **flags, uint32_t *max, size_t nr)
 }
 
 /* Loads the child with what is durable at the snapshot; the rest is chosen next. */
-static struct crash_world *begin_image(struct crash_world *w, const struct crash_snap *snap, bool killed)
+struct crash_world *crash_begin_image(struct crash_world *w, const struct crash_snap *snap, bool killed)
 {
 	struct crash_world *child = &w->run->worlds[w->depth + 1];
 	struct crash_cut *cut = &child->cut;
@@ -165,7 +165,7 @@ static struct crash_world *begin_image(struct crash_world *w, const struct crash
 }
 
 /* Makes durable the pending stores that are kept; returns the change of the hash. */
-static uint64_t put_stores(struct crash_world *child)
+uint64_t crash_put_stores(struct crash_world *child)
 {
 	const struct pc_sim_saved *media = &child->cut.from->media;
 	uint64_t change = 0;
@@ -187,7 +187,7 @@ static uint64_t disk_hash(const struct pc_oracle_disk *disk)
 }
 
 /* Recovers the image, if it is a new state. */
-static void recover_image(struct crash_world *child, uint64_t hash)
+void crash_recover_image(struct crash_world *child, uint64_t hash)
 {
 	struct crash_run *run = child->run;
 	const struct crash_world *w = &run->worlds[child->depth - 1];
@@ -217,25 +217,25 @@ static void choose_disk(struct crash_world *w, struct crash_cut *cut)
 /* One image of a snapshot: the nth. */
 static void explore_image(struct crash_world *w, const struct crash_snap *snap, uint32_t nth, bool killed)
 {
-	struct crash_world *child = begin_image(w, snap, killed);
+	struct crash_world *child = crash_begin_image(w, snap, killed);
 	uint64_t hash = snap->media.hash;
 
 	child->cut.disk_policy = killed ? 1 : pc_rng_below(&w->rng, 4);
 	if (!killed) {
 		choose_stores(w, snap, nth, &child->cut);
-		hash ^= put_stores(child);
+		hash ^= crash_put_stores(child);
 		if (snap->between && !w->run->formatting && pc_rng_chance(&w->rng, 15))
 			hash ^= damage_copy(w);
 	}
 	choose_disk(w, &child->cut);
-	recover_image(child, hash);
+	crash_recover_image(child, hash);
 }
 
 /* The image that the path asks for. */
 static void follow_image(struct crash_world *w, const struct crash_snap *snap)
 {
 	const struct pc_crash_cut *given = &w->run->follow->cuts[w->depth];
-	struct crash_world *child = begin_image(w, snap, given->killed);
+	struct crash_world *child = crash_begin_image(w, snap, given->killed);
 	struct crash_cut *cut = &child->cut;
 	uint64_t hash = snap->media.hash;
 
@@ -246,11 +246,11 @@ static void follow_image(struct crash_world *w, const struct crash_snap *snap)
 	for (uint32_t i = 0; i < snap->disk.pending_nr; i++)
 		cut->keep_disk[i] = pc_crash_some_has(&given->disk, i);
 	if (!given->killed) {
-		hash ^= put_stores(child);
+		hash ^= crash_put_stores(child);
 		if (given->bit_off != 0 && given->bit_off < w->run->shape.media_bytes)
 			hash ^= turn_bit(child, given->bit_off, given->bit);
 	}
-	recover_image(child, hash);
+	crash_recover_image(child, hash);
 	w->run->stop = true;
 }
 
@@ -266,6 +266,10 @@ static void explore_snap(struct crash_world *w, struct crash_snap *snap)
 		return;
 	}
 	number_lines(snap);
+	if (run->settings->every != NULL) {
+		crash_explore_every(w, snap);
+		return;
+	}
 	if (store_nr <= 12)
 		image_nr = PC_MIN(image_nr, 1u << store_nr);
 	if (snap->between || snap->disk.pending_nr != 0)

@@ -5,6 +5,7 @@
  *     crash_run.c      a seed from format to the end; settings of worlds
  *     crash_point.c    crash points, snapshots, the hooks of media and backing
  *     crash_image.c    images of a snapshot
+ *     crash_every.c    all images of a snapshot, for short sequences
  *     crash_ops.c      calls of the library
  *     crash_mode.c     settings that differ from open to open
  *     crash_check.c    pcache check as a second reader
@@ -90,6 +91,10 @@ struct crash_world {
 	uint32_t snap_room; /* in snaps */
 	uint32_t snap_nr;
 	uint32_t snap_max; /* for one API call */
+	uint32_t op_idx; /* settings.every: operation of the plan that it is at */
+	bool goes_on; /* settings.every: the rest of the sequence follows */
+	bool did; /* the call of the library did something */
+	uint32_t call_nr; /* calls of the backing */
 	struct crash_cut cut; /* which crash image this world began with */
 	struct crash_doing doing;
 };
@@ -184,6 +189,17 @@ void crash_call_begin(struct crash_world *w);
 void crash_call_end(struct crash_world *w);
 /* A crash point between two API calls. */
 void crash_between(struct crash_world *w);
+
+struct crash_world *crash_begin_image(struct crash_world *w, const struct crash_snap *snap, bool killed);
+/* Makes durable the pending stores that are kept; returns the change of the hash. */
+uint64_t crash_put_stores(struct crash_world *child);
+/* Recovers the image, if it is a new state. */
+void crash_recover_image(struct crash_world *child, uint64_t hash);
+
+/* --- crash_every.c --- */
+
+/* All images of a snapshot, see pc_crash_every. */
+void crash_explore_every(struct crash_world *w, const struct crash_snap *snap);
 
 /* --- crash_ops.c: each is an API call with all that belongs to it, and notes what is wrong --- */
 

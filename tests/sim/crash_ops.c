@@ -150,6 +150,7 @@ static void do_step(struct crash_world *w, enum pc_step step, bool force)
 
 	crash_call_begin(w);
 	rc = pc_cache_step(w->cache, step, force);
+	w->did = rc > 0;
 	crash_call_end(w);
 	if (rc < 0 && !may_fail(w, rc))
 		crash_fail(w, "step %d gives %d: %s", (int)step, rc, crash_error_text(rc));
@@ -320,7 +321,18 @@ static void do_write(struct crash_world *w, const struct pc_gen_op *op)
 		crash_fail(w, "no progress: still full after drain and maintenance");
 }
 
-void crash_do_op(struct crash_world *w, const struct pc_gen_op *op)
+/* Notes whether an operation of a short sequence did anything: on media, on the backing, or in memory (a step says so). */
+static void note_busy(struct crash_world *w, const struct pc_sim_counts *before, uint32_t call_nr)
+{
+	const struct pc_sim_counts now = pc_sim_counts(w->sim);
+
+	if (w->op_idx < w->run->shape.warm_nr || w->cache == NULL)
+		return;
+	if (w->did || now.copies != before->copies || now.syncs != before->syncs || w->call_nr != call_nr)
+		w->run->result->busy |= 1u << (w->op_idx - w->run->shape.warm_nr) % 32;
+}
+
+static void do_call(struct crash_world *w, const struct pc_gen_op *op)
 {
 	switch (op->kind) {
 	case PC_GEN_FLUSH:
@@ -354,6 +366,17 @@ void crash_do_op(struct crash_world *w, const struct pc_gen_op *op)
 		do_write(w, op);
 		break;
 	}
+}
+
+void crash_do_op(struct crash_world *w, const struct pc_gen_op *op)
+{
+	const struct pc_sim_counts before = pc_sim_counts(w->sim);
+	const uint32_t call_nr = w->call_nr;
+
+	w->did = false;
+	do_call(w, op);
+	if (w->run->settings->every != NULL)
+		note_busy(w, &before, call_nr);
 	crash_note(w->run, (uint64_t)op->kind << 32 | w->event_nr);
 	if (!w->run->stop)
 		crash_between(w);

@@ -3,6 +3,7 @@
 #include "sim/crash_options.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,9 +11,10 @@
 
 #include "sim/crash_path.h"
 #include "sim/directed.h"
+#include "sim/exhaustive.h"
 #include "sim/plants.h"
 
-enum kind { FLAG, NUMBER, TEXT };
+enum kind { FLAG, NUMBER, TEXT, PART };
 
 static const struct option {
 	const char *name;
@@ -29,6 +31,9 @@ static const struct option {
 	{"thorough", NULL, FLAG, offsetof(struct crash_options, thorough), "every crash point and many images of each"},
 	{"only", "TEXT", TEXT, offsetof(struct crash_options, only), "run only seeds whose cache is described so (see --plan), e.g. \"page commit=flush ordering=batch\""},
 	{"directed", "NAME", TEXT, offsetof(struct crash_options, directed), "run only seeds that drive the cache into this situation (list below)"},
+	{"exhaustive", "LEN", NUMBER, offsetof(struct crash_options, exhaustive), "instead of seeds: all sequences of LEN operations, 1 to 3 (below)"},
+	{"part", "I/N", PART, 0, "of these, every N-th from the I-th on"},
+	{"images", "TEXT", TEXT, offsetof(struct crash_options, images), "of these: few, or all of the first power cut (\"first\"), or of both (\"all\") (first for LEN 1, else few)"},
 	{"replay", "TEXT", TEXT, offsetof(struct crash_options, replay), "go only the way that a violation has printed"},
 	{"replay-file", "FILE", TEXT, offsetof(struct crash_options, replay_file), "the same for each line of FILE that is not empty and does not begin with #"},
 	{"emit-test", "FILE", TEXT, offsetof(struct crash_options, emit_test), "write a violation as a test of its own (tests/sim/test_kept_NAME.c)"},
@@ -42,6 +47,14 @@ static const struct option {
 	{"skip-site", "OFFSET", NUMBER, offsetof(struct crash_options, skip_site), "the call at this place does nothing"},
 	{"plant", "NAME", TEXT, offsetof(struct crash_options, plant), "switch on a planted defect (list below)"},
 };
+
+static void help_exhaustive(FILE *out)
+{
+	fprintf(out, "sequences of --exhaustive, over %u caches:", pc_exhaustive_shape_nr());
+	for (uint32_t len = 1; len <= PC_EXHAUSTIVE_LEN_MAX; len++)
+		fprintf(out, " LEN %u: %" PRIu64, len, pc_exhaustive_count(len));
+	fprintf(out, "\n%s", pc_exhaustive_help());
+}
 
 static void help(FILE *out)
 {
@@ -58,6 +71,7 @@ static void help(FILE *out)
 	fprintf(out, "\nsituations, which one seed in four is about:\n");
 	for (uint32_t i = 0; i < pc_directed_nr(); i++)
 		fprintf(out, "  %-20s %s\n", pc_directed_name(i), pc_directed_help(i));
+	help_exhaustive(out);
 }
 
 static void mistake(const char *what, const char *value)
@@ -78,6 +92,18 @@ static uint64_t to_number(const char *text)
 	return value;
 }
 
+static void set_part(struct crash_options *options, const char *text)
+{
+	char *end;
+
+	options->part = strtoull(text, &end, 10);
+	if (*end != '/')
+		mistake("not a part like 2/8", text);
+	options->part_nr = to_number(end + 1);
+	if (options->part == 0 || options->part > options->part_nr)
+		mistake("not a part like 2/8", text);
+}
+
 static void set(struct crash_options *options, const struct option *option, const char *value)
 {
 	uint8_t *at = (uint8_t *)options + option->offset;
@@ -95,6 +121,9 @@ static void set(struct crash_options *options, const struct option *option, cons
 	case TEXT:
 		memcpy(at, &value, sizeof(value));
 		break;
+	case PART:
+		set_part(options, value);
+		break;
 	}
 }
 
@@ -102,6 +131,12 @@ static void check(struct crash_options *options)
 {
 	if (options->depth < 1 || options->depth > PC_CRASH_DEPTH_MAX)
 		mistake("depth is 1 to 4", "--depth");
+	if (options->exhaustive > PC_EXHAUSTIVE_LEN_MAX)
+		mistake("LEN is 1 to 3", "--exhaustive");
+	if (options->images == NULL)
+		options->images = options->exhaustive == 1 ? "first" : "few";
+	if (strcmp(options->images, "few") != 0 && strcmp(options->images, "first") != 0 && strcmp(options->images, "all") != 0)
+		mistake("images are few, first or all", options->images);
 	if (options->directed != NULL && !pc_directed_find(options->directed, NULL))
 		mistake("no such situation", options->directed);
 	if (options->plant != NULL && !pc_plant_switch_on(options->plant))

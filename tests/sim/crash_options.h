@@ -17,12 +17,12 @@ struct crash_options {
 	uint64_t part_nr;
 	uint64_t skip_site; /* offset in this program; 0: none */
 	const char *only; /* run only seeds whose cache is described so; NULL: all */
+	const char *images; /* of short sequences: few, first, all */
 	const char *directed; /* run only seeds of this kind; NULL: all */
 	const char *replay; /* text of kept_text.h */
 	const char *replay_file; /* lines of it */
 	const char *emit_test; /* file */
 	const char *plant;
-	bool all_images;
 	bool json;
 	bool thorough;
 	bool trace;

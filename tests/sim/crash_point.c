@@ -26,7 +26,10 @@ bool crash_decide(struct crash_world *w, enum pc_crash_event_kind kind, uint32_t
 	struct pc_crash_course *course = &run->courses[w->depth];
 	const uint32_t nr = ++w->decision_nr[kind];
 
-	if (run->follow != NULL) {
+	if (run->settings->every != NULL && run->follow == NULL) {
+		if (kind != PC_CRASH_EVENT_DRAIN && kind != PC_CRASH_EVENT_RETRY)
+			return false;
+	} else if (run->follow != NULL) {
 		if (!pc_crash_course_has(&run->follow->courses[w->depth], (uint8_t)kind, w->step, nr))
 			return false;
 	} else if (!pc_rng_chance(&w->rng, pct)) {
@@ -43,8 +46,10 @@ static void take_snap(struct crash_world *w, const char *when, bool between)
 {
 	struct crash_snap *snap;
 
-	if (w->snap_nr >= w->snap_max)
+	if (w->snap_nr >= w->snap_max) {
+		w->run->result->points_left_out++;
 		return;
+	}
 	if (w->snap_nr == w->snap_room) {
 		w->snaps = crash_must(realloc(w->snaps, (w->snap_room + SNAP_NR_MAX) * sizeof(*w->snaps)));
 		memset(w->snaps + w->snap_room, 0, SNAP_NR_MAX * sizeof(*w->snaps));
@@ -139,6 +144,7 @@ static int backing_read(void *user, void *buf, uint64_t off, uint64_t len)
 	uint32_t blk;
 	uint32_t len_blk;
 
+	w->call_nr++;
 	if (!to_blocks(w, off, len, &blk, &len_blk) || backing_fails(w, BACKING_READ))
 		return -EIO;
 	pc_oracle_disk_read(w->oracle, &w->disk, blk, len_blk, buf);
@@ -152,6 +158,7 @@ static int change_backing(struct crash_world *w, const void *buf, uint64_t off, 
 	uint32_t len_blk;
 	bool ok;
 
+	w->call_nr++;
 	crash_point(w, "before backing write", false);
 	if (!to_blocks(w, off, len, &blk, &len_blk) || backing_fails(w, BACKING_WRITE))
 		return -EIO;
@@ -179,6 +186,7 @@ static int backing_flush(void *user)
 {
 	struct crash_world *w = user;
 
+	w->call_nr++;
 	crash_point(w, "before backing flush", false);
 	if (backing_fails(w, BACKING_FLUSH))
 		return -EIO;

@@ -6,18 +6,34 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* The next operation of the sequence. */
+static bool next_of_sequence(struct crash_world *w, struct pc_gen_op *out_op)
+{
+	const struct pc_crash_plan *plan = w->run->plan;
+
+	if (!w->goes_on || w->op_idx + 1 >= plan->op_nr)
+		return false;
+	*out_op = plan->ops[++w->op_idx];
+	w->exploring = w->depth < w->run->settings->depth && w->op_idx + 1 == plan->op_nr;
+	return true;
+}
+
 /* The operation of a world after a power cut that comes next. False: there is none. */
 static bool next_op(struct crash_world *w, uint32_t i, uint32_t op_nr, struct pc_gen_op *out_op)
 {
 	const struct pc_crash_path *follow = w->run->follow;
 	struct pc_crash_course *course = &w->run->courses[w->depth];
 
-	if (i >= (follow != NULL ? follow->courses[w->depth].op_nr : op_nr))
+	if (follow == NULL && w->run->settings->every != NULL) {
+		if (!next_of_sequence(w, out_op))
+			return false;
+	} else if (i >= (follow != NULL ? follow->courses[w->depth].op_nr : op_nr)) {
 		return false;
-	if (follow != NULL)
+	} else if (follow != NULL) {
 		*out_op = follow->courses[w->depth].ops[i];
-	else
+	} else {
 		pc_gen_op(&w->rng, &w->run->shape, &w->memory, out_op);
+	}
 	course->ops[course->op_nr++] = *out_op;
 	return true;
 }
@@ -142,7 +158,7 @@ static void check_recovered(struct crash_world *child, uint64_t key)
 	crash_note(run, pc_oracle_hash(child->oracle));
 	pc_oracle_flushed(child->oracle, true); /* what an open shows is an epoch of its own */
 	crash_between(child);
-	if (!run->stop && (run->follow != NULL || child->exploring || pc_rng_chance(&child->rng, 35)))
+	if (!run->stop && (run->follow != NULL || (run->settings->every != NULL ? child->goes_on : child->exploring || pc_rng_chance(&child->rng, 35))))
 		work_on(child);
 }
 
@@ -172,6 +188,12 @@ static void begin_life(struct crash_world *child, uint64_t key)
 	child->point_pct = settings->thorough ? 100 : 35;
 	child->image_nr = settings->thorough ? 16 : 4;
 	child->snap_max = settings->thorough ? SNAP_NR_THOROUGH : 5;
+	if (settings->every != NULL) {
+		child->op_idx = above->op_idx;
+		child->exploring = child->goes_on && child->depth < settings->depth && above->op_idx + 1 == run->plan->op_nr;
+		child->point_pct = 100;
+		child->snap_max = SNAP_NR_THOROUGH;
+	}
 	pc_sim_crash_at(child->sim, 0, crash_at_fence, child);
 	child->doing = (struct crash_doing){.before = "open after the power cut"};
 }

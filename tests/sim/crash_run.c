@@ -142,7 +142,7 @@ static bool first_open(struct crash_run *run)
 		return false;
 	w->doing = (struct crash_doing){.before = "format"};
 	w->rng.state = pc_rng_mix(run->settings->seed + 13);
-	w->exploring = (run->settings->thorough || run->settings->seed % 4 == 0) && !run->old_is_broken;
+	w->exploring = (run->settings->thorough || run->settings->seed % 4 == 0) && !run->old_is_broken && run->settings->every == NULL;
 	w->point_pct = 100;
 	w->image_nr = 10;
 	w->snap_max = run->settings->thorough ? SNAP_NR_THOROUGH : SNAP_NR_MAX;
@@ -176,6 +176,7 @@ static void run_op(struct crash_run *run, uint32_t i, uint32_t point_pct)
 	struct crash_world *w = &run->worlds[0];
 
 	run->op_idx = i;
+	w->op_idx = i;
 	crash_begin_step(w, i + 1);
 	w->doing = (struct crash_doing){.before = "operation ", .nr = i, .after = ": ", .op = op};
 	if (settings->trace) {
@@ -188,7 +189,7 @@ static void run_op(struct crash_run *run, uint32_t i, uint32_t point_pct)
 	w->exploring = i >= run->shape.warm_nr && settings->depth > 0;
 	w->point_pct = point_pct;
 	w->image_nr = settings->thorough ? 64 : pc_rng_chance(&w->rng, 4) ? 200 : 10;
-	w->snap_max = settings->thorough ? SNAP_NR_THOROUGH : 8;
+	w->snap_max = settings->thorough || settings->every != NULL ? SNAP_NR_THOROUGH : 8;
 	crash_do_op(w, op);
 	if (!run->stop)
 		crash_note_reached(w, op);
@@ -201,7 +202,7 @@ static void run_ops(struct crash_run *run)
 	const uint32_t op_nr = run->plan->op_nr;
 	const uint32_t limit = settings->op_limit == 0 ? op_nr : PC_MIN(op_nr, settings->op_limit);
 	static const uint32_t pcts[] = {12, 25, 50, 100};
-	const uint32_t point_pct = settings->thorough ? 100 : pcts[pc_rng_mix(settings->seed) % PC_ARRAY_NR(pcts)];
+	const uint32_t point_pct = settings->thorough || settings->every != NULL ? 100 : pcts[pc_rng_mix(settings->seed) % PC_ARRAY_NR(pcts)];
 
 	for (uint32_t i = 0; i < limit && !run->stop; i++) {
 		pc_gen_remember(&w->memory, &run->plan->ops[i]);

@@ -14,6 +14,7 @@ struct pc_crash_settings {
 	uint64_t seed;
 	const struct pc_crash_plan *plan; /* cache and operations; NULL: drawn from the seed. Crash points and images come from the seed in any case. */
 	const struct pc_crash_path *path; /* go only this way, without any random choice; NULL: explore */
+	const struct pc_crash_every *every; /* the plan is a short sequence: all crash points, images and continuations of it; NULL: by chance */
 	uint32_t depth; /* power cuts in a row, 1 .. PC_CRASH_DEPTH_MAX */
 	uint64_t states_max; /* stop after so many crash states; 0: no limit */
 	uint32_t op_limit; /* operations of the seed that are run; 0: all */
@@ -21,6 +22,16 @@ struct pc_crash_settings {
 	bool thorough; /* every crash point, many more images */
 	bool trace; /* print every operation and crash state on stderr */
 	const void *skip_site; /* this call of flush, fence or sync does nothing; NULL: none */
+};
+
+/*
+ * A short sequence: the operations of the plan from shape.warm_nr on. The power is cut at every crash point of each of them, and after the recovery the rest of the sequence
+ * goes on, in which it is cut again: at every crash point of the open if the first cut was in the last operation, else of the last operation. What
+ * lies in between are sequences of their own, shorter ones.
+ */
+struct pc_crash_every {
+	bool all_first; /* all images of the last operation, else a few */
+	bool all_second; /* and of the second cut */
 };
 
 #define PC_CRASH_SITE_NR_MAX 128u
@@ -39,6 +50,8 @@ struct pc_crash_result {
 	uint64_t points_taken; /* all of them, with thorough */
 	uint32_t depth; /* most power cuts in a row */
 	uint32_t op_nr; /* operations of the seed */
+	uint32_t points_left_out; /* settings.every: crash points for which there was no room; must be 0 */
+	uint32_t busy; /* settings.every: bit i: operation shape.warm_nr + i did something, in some world */
 	uint32_t failed_op; /* operation (of the first cache) during or after which it happened */
 	bool failed;
 	uint64_t reached[PC_REACHED_NR]; /* what the first cache has met */

@@ -19,6 +19,7 @@
 #include "base/lock.h"
 #include "sim/crash_options.h"
 #include "sim/crash_run.h"
+#include "sim/exhaustive.h"
 #include "sim/kept.h"
 #include "sim/plants.h"
 #include "sim/reduce.h"
@@ -40,6 +41,9 @@ struct totals {
 	uint64_t points;
 	uint64_t points_taken;
 	uint64_t reached[PC_REACHED_NR];
+	uint64_t sequences;
+	uint64_t idle; /* of these: an operation in them did nothing, so a shorter one says the same */
+	uint64_t points_left_out;
 	uint32_t depth;
 	bool failed;
 };
@@ -309,11 +313,70 @@ static void run_seeds(const struct crash_options *options, struct pc_crash_setti
 	alarm(0);
 }
 
+/* --- short sequences --- */
+
+/* One sequence; true if it failed. skip_at gets the first operation that did nothing, or the length. */
+static bool run_sequence(const struct crash_options *options, const struct pc_exhaustive *e, struct totals *totals, uint32_t *skip_at)
+{
+	const struct pc_crash_every every = {.all_first = strcmp(options->images, "few") != 0, .all_second = strcmp(options->images, "all") == 0};
+	static struct pc_crash_plan plan;
+	static struct pc_crash_result result;
+	const struct pc_crash_settings settings = {
+		.seed = 1, .plan = &plan, .every = &every, .depth = (uint32_t)options->depth, .trace = options->trace};
+
+	pc_exhaustive_plan(e, &plan);
+	watch();
+	pc_crash_run(&settings, &result);
+	add(totals, &result);
+	totals->points_left_out += result.points_left_out;
+	*skip_at = 0;
+	while (*skip_at < e->len && (result.busy >> *skip_at & 1) != 0)
+		(*skip_at)++;
+	if (result.failed)
+		report_run(options, &settings, &result);
+	return result.failed;
+}
+
+/* How many of the first nr sequences belong to this part. */
+static uint64_t in_part(const struct crash_options *options, uint64_t nr)
+{
+	return (nr + options->part_nr - options->part) / options->part_nr;
+}
+
+static void run_exhaustive(const struct crash_options *options, struct totals *totals)
+{
+	struct pc_exhaustive e;
+	uint64_t idx = 0;
+
+	pc_exhaustive_begin(&e, (uint32_t)options->exhaustive);
+	while (pc_exhaustive_next(&e)) {
+		uint32_t skip_at;
+
+		if (idx++ % options->part_nr != options->part - 1)
+			continue;
+		totals->sequences++;
+		seed_now = totals->sequences;
+		if (run_sequence(options, &e, totals, &skip_at))
+			break;
+		totals->idle += skip_at < e.len;
+		if (skip_at + 1 < e.len) {
+			const uint64_t first = idx;
+
+			idx += pc_exhaustive_skip(&e, skip_at);
+			totals->sequences += in_part(options, idx) - in_part(options, first);
+			totals->idle += in_part(options, idx) - in_part(options, first);
+		}
+	}
+	alarm(0);
+}
+
 static void print_json(const struct crash_options *options, const struct totals *totals, double per_minute)
 {
 	printf("{\"states\": %" PRIu64 ", \"distinct\": %" PRIu64 ", \"states_per_minute\": %.0f, \"depth\": %u, \"violations\": %d, \"seed\": %" PRIu64,
 	       totals->states, totals->distinct, per_minute, totals->depth, totals->failed ? 1 : 0, seed_now);
-	if (options->seconds == 0) /* else the clock decides on the end */
+	if (options->exhaustive != 0)
+		printf(", \"sequences\": %" PRIu64 ", \"idle\": %" PRIu64 ", \"points_left_out\": %" PRIu64, totals->sequences, totals->idle, totals->points_left_out);
+	if (options->seconds == 0 || options->exhaustive != 0) /* else the clock decides on the end */
 		printf(", \"digest\": \"%016" PRIx64 "\"", totals->digest);
 	printf(", \"checks\": %" PRIu64, totals->checks);
 	printf(", \"points\": %" PRIu64 ", \"points_taken\": %" PRIu64, totals->points, totals->points_taken);
@@ -356,7 +419,10 @@ int main(int argc, char **argv)
 	if (options.replay_file != NULL)
 		return replay_file(&options);
 	totals.start_ns = pc_monotonic_ns();
-	run_seeds(&options, &settings, &totals);
+	if (options.exhaustive != 0)
+		run_exhaustive(&options, &totals);
+	else
+		run_seeds(&options, &settings, &totals);
 	elapsed_ns = pc_monotonic_ns() - totals.start_ns;
 	if (options.sites)
 		print_sites(&totals.sites);
