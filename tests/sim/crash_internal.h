@@ -9,6 +9,7 @@
  *     crash_ops.c      calls of the library
  *     crash_mode.c     settings that differ from open to open
  *     crash_check.c    pcache check as a second reader
+ *     crash_damage.c   damaged media
  *     crash_recover.c  recovery of an image, checks, and what the cache does then
  *     crash_again.c    a power cut as an operation
  *     crash_reached.c  what the first cache has met
@@ -73,6 +74,7 @@ struct crash_world {
 	struct pc_oracle_disk disk;
 	struct pc_tweaks tweaks;
 	uint32_t mode; /* see crash_mode.c */
+	bool damaged; /* see crash_damage.c: data may be lost, so the backing need not be a whole state */
 	struct pc_rng nonce;
 	struct pc_rng rng; /* choices of crash points and images */
 	struct pc_gen_memory memory;
@@ -250,6 +252,11 @@ struct crash_second *crash_check_before(struct crash_world *w, uint64_t key);
 void crash_check_same(struct crash_world *w, const struct crash_second *second, const uint8_t *seen);
 /* After a close. */
 void crash_check_closed(struct crash_world *w);
+
+/* --- crash_damage.c --- */
+
+/* Damages the media of an open cache, and checks what the library owes. Nothing may follow in this world. */
+void crash_damaged_life(struct crash_world *w, uint32_t seed);
 
 /* --- crash_recover.c --- */
 

@@ -45,6 +45,7 @@ enum pc_crash_event_kind {
 	PC_CRASH_EVENT_RETRY = 'r', /* the cache was full: drain, and the write again */
 	PC_CRASH_EVENT_PROBE = 'p', /* step 0: a read-only open comes first */
 	PC_CRASH_EVENT_DRAIN = 'd', /* at the end: drain */
+	PC_CRASH_EVENT_DAMAGE = 'b', /* at the end: damaged media; nr is the seed, see crash_damage.c */
 	PC_CRASH_EVENT_MODE = 'm', /* step 0: opens in another mode; nr is the bits that change, see crash_mode.c */
 };
 

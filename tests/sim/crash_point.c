@@ -165,7 +165,7 @@ static int change_backing(struct crash_world *w, const void *buf, uint64_t off, 
 	ok = pc_oracle_disk_write(w->oracle, &w->disk, blk, len_blk, buf);
 	if (ok && w->run->shape.write_through)
 		pc_oracle_disk_flush(&w->disk);
-	if (ok)
+	if (ok && !w->damaged)
 		ok = pc_oracle_check_backing(w->oracle, &w->disk);
 	if (!ok)
 		crash_fail(w, "backing write [%u,+%u): %s", blk, len_blk, pc_oracle_text(w->oracle));

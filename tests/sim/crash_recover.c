@@ -38,6 +38,32 @@ static bool next_op(struct crash_world *w, uint32_t i, uint32_t op_nr, struct pc
 	return true;
 }
 
+/* The seed of damage at the end of this life; 0: none. */
+static uint32_t pick_damage(struct crash_world *w)
+{
+	const struct pc_crash_path *follow = w->run->follow;
+	struct pc_crash_course *course = &w->run->courses[w->depth];
+	uint32_t seed = 0;
+
+	if (follow != NULL) {
+		const struct pc_crash_course *given = &follow->courses[w->depth];
+
+		for (uint32_t i = 0; i < given->event_nr; i++) {
+			if (given->events[i].kind == PC_CRASH_EVENT_DAMAGE)
+				seed = given->events[i].nr;
+		}
+	} else if (pc_rng_chance(&w->rng, 4)) {
+		seed = (uint32_t)pc_rng_next(&w->rng) | 1;
+	}
+	if (seed == 0)
+		return 0;
+	if (course->event_nr == PC_CRASH_EVENT_NR_MAX)
+		w->run->lossy = true;
+	else
+		course->events[course->event_nr++] = (struct pc_crash_event){.kind = PC_CRASH_EVENT_DAMAGE, .step = w->step, .nr = seed};
+	return seed;
+}
+
 static void work_on(struct crash_world *w)
 {
 	const uint32_t op_nr = 1 + pc_rng_below(&w->rng, 6);
@@ -62,6 +88,12 @@ static void work_on(struct crash_world *w)
 	if (crash_check_all_live(w) && crash_decide(w, PC_CRASH_EVENT_DRAIN, 30)) {
 		w->doing.after = " operations, drain";
 		crash_do_drain(w);
+	}
+	if (!w->run->stop) {
+		const uint32_t seed = pick_damage(w);
+
+		if (seed != 0)
+			crash_damaged_life(w, seed);
 	}
 }
 

@@ -41,10 +41,12 @@ struct pc_crash_site { /* a place in the library that calls flush, fence or sync
 	uint64_t calls;
 };
 
+#define PC_CRASH_ZONE_NR 6u
 struct pc_crash_result {
 	uint64_t digest; /* of every state: image, what was recovered, verdict; the same on every machine and in every build */
 	uint64_t states; /* crash images that were recovered and checked */
 	uint64_t distinct; /* of these, different ones */
+	uint64_t damages[PC_CRASH_ZONE_NR]; /* by zone: caches whose media was damaged, see crash_damage.c */
 	uint64_t checks; /* runs of pcache check */
 	uint64_t points; /* places where the power could be cut, while crash points were taken */
 	uint64_t points_taken; /* all of them, with thorough */

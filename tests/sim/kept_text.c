@@ -353,8 +353,8 @@ static bool event_list(struct parse *p, struct pc_crash_course *course)
 
 		if (course->event_nr == PC_CRASH_EVENT_NR_MAX)
 			return wrong(p, "more than %u events", PC_CRASH_EVENT_NR_MAX);
-		if (*p->at == '\0' || strchr("frpdmx", *p->at) == NULL)
-			return wrong(p, "an event is f, r, p, d, m or x");
+		if (*p->at == '\0' || strchr("bfrpdmx", *p->at) == NULL)
+			return wrong(p, "an event is b, f, r, p, d, m or x");
 		event->kind = (uint8_t)*p->at++;
 		if (!number32(p, UINT32_MAX, &event->step))
 			return false;

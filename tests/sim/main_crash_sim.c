@@ -31,12 +31,16 @@ extern const char __executable_start[]; /* from the linker */
 
 static uint64_t seed_now;
 
+/* Where media is damaged, see crash_damage.c. */
+static const char *const zones[PC_CRASH_ZONE_NR] = {"one_copy", "both_copies", "log_below_mark", "log_above_mark", "clean_data", "dirty_data"};
+
 struct totals {
 	struct pc_crash_result sites;
 	uint64_t start_ns;
 	uint64_t states;
 	uint64_t distinct;
 	uint64_t digest; /* of all states */
+	uint64_t damages[PC_CRASH_ZONE_NR];
 	uint64_t checks;
 	uint64_t points;
 	uint64_t points_taken;
@@ -276,6 +280,8 @@ static void add(struct totals *totals, const struct pc_crash_result *result)
 	totals->states += result->states;
 	totals->distinct += result->distinct;
 	totals->checks += result->checks;
+	for (uint32_t i = 0; i < PC_CRASH_ZONE_NR; i++)
+		totals->damages[i] += result->damages[i];
 	totals->points += result->points;
 	totals->points_taken += result->points_taken;
 	totals->digest = pc_rng_mix(totals->digest ^ result->digest);
@@ -379,6 +385,9 @@ static void print_json(const struct crash_options *options, const struct totals 
 	if (options->seconds == 0 || options->exhaustive != 0) /* else the clock decides on the end */
 		printf(", \"digest\": \"%016" PRIx64 "\"", totals->digest);
 	printf(", \"checks\": %" PRIu64, totals->checks);
+	for (uint32_t i = 0; i < PC_CRASH_ZONE_NR; i++)
+		printf("%s\"%s\": %" PRIu64, i == 0 ? ", \"damaged\": {" : ", ", zones[i], totals->damages[i]);
+	printf("}");
 	printf(", \"points\": %" PRIu64 ", \"points_taken\": %" PRIu64, totals->points, totals->points_taken);
 	for (uint32_t i = 0; i < PC_REACHED_NR; i++)
 		printf("%s\"%s\": %" PRIu64, i == 0 ? ", \"reached\": {" : ", ", pc_reached_name((enum pc_reached)i), totals->reached[i]);

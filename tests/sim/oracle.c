@@ -548,40 +548,71 @@ static void collapse(struct pc_oracle *oracle, const struct search *search, uint
 	oracle->changes++;
 }
 
-bool pc_oracle_recover(struct pc_oracle *oracle, const uint8_t *image)
+bool pc_oracle_knows(const struct pc_oracle *oracle, uint32_t blk, const struct pc_seen *seen)
 {
-	static struct search search; /* large; one thread */
+	for (uint32_t idx = oracle->newest[blk]; idx != PC_ORACLE_NO_ENTRY; idx = oracle->entries[idx].older) {
+		if (!oracle->entries[idx].hidden && pc_oracle_matches(&oracle->entries[idx], seen))
+			return true;
+	}
+	return false;
+}
+
+/* Finds the outcome that an image is, not counting lost blocks (NULL: there are none). */
+static bool find_outcome(struct pc_oracle *oracle, const uint8_t *image, const bool *lost, struct search *out_search, uint64_t *out_denies)
+{
 	uint64_t needs = 0;
 	uint64_t denies = 0;
 
-	search.open_nr = 0;
-	search.steps = 0;
+	out_search->open_nr = 0;
+	out_search->steps = 0;
 	for (uint32_t blk = 0; blk < oracle->options.block_nr; blk++) {
 		const uint8_t *buf = image + (size_t)blk * oracle->options.block_bytes;
 		const struct pc_seen seen = pc_oracle_look(oracle, blk, buf);
-		struct choices *choices = &search.open[search.open_nr];
+		struct choices *choices = &out_search->open[out_search->open_nr];
 
+		if (lost != NULL && lost[blk]) {
+			out_search->picked[blk] = oracle->newest[blk];
+			continue;
+		}
 		list_choices(oracle, blk, &seen, choices);
 		if (choices->choice_nr == 0) {
 			pc_oracle_blame(oracle, "recovered", blk, &seen, buf);
 			return false;
 		}
-		search.picked[blk] = choices->choice[0].entry;
+		out_search->picked[blk] = choices->choice[0].entry;
 		if (choices->choice_nr > 1) {
-			search.open_nr++;
+			out_search->open_nr++;
 			continue;
 		}
 		needs |= choices->choice[0].needs;
 		denies |= choices->choice[0].denies;
 	}
 	if ((needs & denies) != 0) {
-		blame_unit(oracle, &search, needs & denies);
+		blame_unit(oracle, out_search, needs & denies);
 		return false;
 	}
-	if (!pick_open(&search, 0, needs, denies, &denies)) {
+	if (!pick_open(out_search, 0, needs, denies, out_denies)) {
 		snprintf(oracle->text, sizeof(oracle->text), "recovered: no subset of the pending units gives what was read (zeroes involved)");
 		return false;
 	}
+	return true;
+}
+
+static struct search search; /* large; one thread */
+
+bool pc_oracle_recover(struct pc_oracle *oracle, const uint8_t *image)
+{
+	uint64_t denies;
+
+	if (!find_outcome(oracle, image, NULL, &search, &denies))
+		return false;
 	collapse(oracle, &search, denies);
 	return true;
+}
+
+bool pc_oracle_recover_but(struct pc_oracle *oracle, const uint8_t *image, const bool *lost)
+{
+	uint64_t denies;
+
+	return find_outcome(oracle, image, lost, &search, &denies);
 }

@@ -87,6 +87,10 @@ struct pc_seen pc_oracle_newest(const struct pc_oracle *oracle, uint32_t blk);
 
 /* After a crash and a successful open: image holds block_nr blocks as read. Checks, and collapses to what was seen. */
 bool pc_oracle_recover(struct pc_oracle *oracle, const uint8_t *image);
+/* The same, but nothing is known of the blocks with lost[blk] (reads of them fail), and the history stays. lost NULL: none. */
+bool pc_oracle_recover_but(struct pc_oracle *oracle, const uint8_t *image, const bool *lost);
+/* Whether a block ever held this. */
+bool pc_oracle_knows(const struct pc_oracle *oracle, uint32_t blk, const struct pc_seen *seen);
 
 /*
  * A disk: what a power cut leaves for certain, what reads see, and the writes that are not flushed, by blocks of the cache in issue order. A block is what its payload says, so the

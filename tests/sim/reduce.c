@@ -578,6 +578,7 @@ static void print_events(const struct pc_crash_course *course)
 		[PC_CRASH_EVENT_RETRY] = "is full, drained and tried again, time",
 		[PC_CRASH_EVENT_PROBE] = "is preceded by a read-only open",
 		[PC_CRASH_EVENT_DRAIN] = "drains",
+		[PC_CRASH_EVENT_DAMAGE] = "has its media damaged, seed",
 		[PC_CRASH_EVENT_MODE] = "opens with these bits of the mode changed:",
 	};
 

@@ -129,7 +129,7 @@ static void mistakes_are_named(void **state)
 		{"v1 seed=1 " SHAPE " ops=write:15+2", "an operation reaches beyond the backing"},
 		{"v1 seed=1 " SHAPE " ops=flush@", "a number was expected"},
 		{"v1 seed=1 " SHAPE " old=flush ops=-", "old= without old_cache=1"},
-		{"v1 seed=1 " SHAPE " ops=- events=z1.1", "an event is f, r, p, d, m or x"},
+		{"v1 seed=1 " SHAPE " ops=- events=z1.1", "an event is b, f, r, p, d, m or x"},
 		{"v1 seed=1 " SHAPE " ops=- cut=1", "a dot and the crash point were expected"},
 		{"v1 seed=1 " SHAPE " ops=- words=all", "no such key"},
 		{"v1 seed=1 " SHAPE " ops=- cut=1.1 words=some", "all or none was expected"},
