@@ -66,8 +66,8 @@ static int judge_copies(struct check *check, const struct kind *kind, const stru
 	else if (step > 0)
 		check_problem(check, kind->step,
 			      step == 1 && (kind->step_is_repair || !check->clean_close) ? CHECK_REPAIR : CHECK_DAMAGE,
-			      copies[!i].off, "%s, copy %c: %" PRIu64 " updates behind the other copy", kind->name,
-			      zone_names[!i], step);
+			      copies[!i].off, "%s, copy %c: %" PRIu64 " update%s behind the other copy", kind->name,
+			      zone_names[!i], step, step == 1 ? "" : "s");
 	return i;
 }
 
