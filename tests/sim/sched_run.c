@@ -196,7 +196,9 @@ static uint64_t cut_media(struct world *w, struct world *child, uint32_t nth, ch
 	if (arg_nr == UINT64_MAX)
 		arg = pc_rng_next(&w->rng);
 	else if (arg_nr > 1)
-		arg = pc_rng_below(&w->rng, (uint32_t)arg_nr);
+		/* The last stores without the earlier ones, and the reverse, are where mistakes of order show. */
+		arg = pc_rng_chance(&w->rng, 30) ? arg_nr - 1 - pc_rng_below(&w->rng, 2)
+						 : pc_rng_below(&w->rng, (uint32_t)arg_nr);
 	snprintf(text, text_bytes, "%s (%llu) of %zu words", names[policy],
 		 (unsigned long long)(arg_nr == UINT64_MAX ? 0 : arg), pending_nr);
 	return pc_sim_crash(w->sim, policy, arg, child->image);
@@ -485,18 +487,17 @@ static void recover_state(struct world *child, uint64_t key)
 /* Few blocks are written again and again, so that segments are emptied, freed and taken while somebody stands still. */
 static void draw_storm(struct pc_rng *rng, struct plan *plan)
 {
+	static const enum actor_kind kinds[] = { ACTOR_READER, ACTOR_WRITER, ACTOR_STEPPER, ACTOR_FLUSHER };
+
 	plan->storm = true;
 	plan->narrow = true;
 	plan->strategy = SCHED_HOLD;
-	plan->cut_per_10000 = 10;
-	plan->actor_nr = 3 + pc_rng_below(rng, ACTOR_NR_MAX - 2);
+	plan->cut_per_10000 = 20;
+	plan->actor_nr = 4 + pc_rng_below(rng, ACTOR_NR_MAX - 3);
 	for (uint32_t i = 0; i < plan->actor_nr; i++) {
-		plan->kinds[i] = i == 0   ? ACTOR_READER
-				 : i == 1 ? ACTOR_WRITER
-				 : i == 2 ? ACTOR_STEPPER
-					  : (enum actor_kind)pc_rng_below(rng, ACTOR_KIND_NR);
+		plan->kinds[i] = i < PC_ARRAY_NR(kinds) ? kinds[i] : (enum actor_kind)pc_rng_below(rng, ACTOR_KIND_NR);
 		plan->op_nrs[i] = 60 + pc_rng_below(rng, 60);
-		plan->mixes[i] = pc_rng_below(rng, 6);
+		plan->mixes[i] = pc_rng_chance(rng, 40) ? 5 : pc_rng_below(rng, 6);
 	}
 }
 
