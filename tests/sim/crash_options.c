@@ -66,8 +66,10 @@ static void help(FILE *out)
 		fprintf(out, "  %-20s %s\n", name, options_known[i].help);
 	}
 	fprintf(out, "planted defects:");
-	for (uint32_t i = 0; i < pc_plant_nr(); i++)
-		fprintf(out, " %s", pc_plant_name(i));
+	for (uint32_t i = 0; i < pc_plant_nr(); i++) {
+		if (pc_plant_name(i) != NULL)
+			fprintf(out, " %s", pc_plant_name(i));
+	}
 	fprintf(out, "\nsituations, which one seed in four is about:\n");
 	for (uint32_t i = 0; i < pc_directed_nr(); i++)
 		fprintf(out, "  %-20s %s\n", pc_directed_name(i), pc_directed_help(i));
