@@ -131,6 +131,16 @@ static uint64_t keys_past_slots(struct forge *forge)
 	return sealed(forge, second(forge));
 }
 
+/* What lies behind the slots is zero, and no key. */
+static uint64_t keys_past_slots_at_end(struct forge *forge)
+{
+	const struct pc_key key = { .vol_blk = 300, .len_blk = 1, .flags = PC_KEY_ZERO };
+	struct pcm_kset *kset = forge_kset_at(forge, forge_write(forge, &key));
+
+	kset->key_nr = pc_le32(2);
+	return sealed(forge, kset);
+}
+
 static uint64_t key_nr_at_top(struct forge *forge)
 {
 	second(forge)->key_nr = pc_le32(UINT32_MAX);
@@ -439,6 +449,7 @@ const struct forged forged_log[] = {
 	{ CHECK_K7, CHECK_DAMAGE, key_nr_of_void, CHECK_K1 },
 	{ CHECK_K7, CHECK_DAMAGE, key_nr_of_mark, CHECK_OK },
 	{ CHECK_K8, CHECK_DAMAGE, keys_past_slots, CHECK_OK },
+	{ CHECK_K8, CHECK_DAMAGE, keys_past_slots_at_end, CHECK_OK },
 	{ CHECK_K8, CHECK_DAMAGE, key_nr_at_top, CHECK_OK },
 	{ CHECK_K8, CHECK_DAMAGE, chunk_cells_past_slots, CHECK_OK },
 	{ CHECK_K9, CHECK_DAMAGE, last_cell_not_zero, CHECK_OK },
