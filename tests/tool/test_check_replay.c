@@ -4,6 +4,7 @@
  * at random fences, and of each crash image:
  *
  *   - check finds no damage, before the open (one copy of a record that is damaged in addition is a repair);
+ *   - what the library counts as dirty and clean without opening is what check counts;
  *   - the open succeeds, and each block reads as check's own map of extents says: of the media, zeroes, or of the backing;
  *   - check finds nothing at all once the cache is open, and again when it was closed, when its map must still be what was read.
  *
@@ -13,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "api/handle.h"
 #include "core/rig.h"
 #include "pcache/errors.h"
 #include "tool/check.h"
@@ -272,8 +274,25 @@ static void damage_one_copy(struct world *w, uint8_t *image)
 		      rig_below(rig, 64)] ^= 8;
 }
 
+/* What `pcache info` says of a cache that is not open: a replay, too, with sums of its own. */
+static void counts_agree(const struct world *w, struct pc_media *media, const struct check_result *result)
+{
+	struct pcache_info info = { .struct_bytes = sizeof(info) };
+	const struct check_counts *counts = &result->counts;
+
+	assert_int_equal(pc_api_probe_media(media, &info), 0);
+	if (info.dirty_bytes != counts->dirty_bytes + counts->dirty_zero_bytes ||
+	    info.clean_bytes != counts->clean_bytes || info.log_head != result->end_pos)
+		fail_msg("seed %llu, depth %u: %llu bytes dirty and %llu clean, check says %llu and %llu of zeroes, "
+			 "and %llu",
+			 (unsigned long long)seed_now, w->depth, (unsigned long long)info.dirty_bytes,
+			 (unsigned long long)info.clean_bytes, (unsigned long long)counts->dirty_bytes,
+			 (unsigned long long)counts->dirty_zero_bytes, (unsigned long long)counts->clean_bytes);
+}
+
 static void recover(const struct world *above, struct cut *cut, bool between)
 {
+	struct check_result result;
 	struct forge_media media;
 	struct world w;
 	uint32_t wrong_nr;
@@ -286,7 +305,8 @@ static void recover(const struct world *above, struct cut *cut, bool between)
 		pc_sim_reset(w.rig.sim, cut->media);
 	}
 	forge_media_of(&media, cut->media, pc_sim_media(w.rig.sim)->len_bytes);
-	(void)look_at(&w, &media.media, cut->media, cut->backing, CHECK_REPAIR, NULL);
+	result = look_at(&w, &media.media, cut->media, cut->backing, CHECK_REPAIR, NULL);
+	counts_agree(&w, &media.media, &result);
 	if (rig_try_open(&w.rig) != 0)
 		fail_msg("seed %llu, depth %u: check finds no damage, but the open fails", (unsigned long long)seed_now,
 			 w.depth);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Hostile images: crash images of working caches, mutated with all CRCs right, go through `pcache check`, `pcache dump`, and the open of the library with work on
+ * Hostile images: crash images of working caches, mutated with all CRCs right, go through `pcache check`, `pcache dump`, `pcache info`, and the open of the library with work on
  * the cache if it opens. No crash, no endless loop (an alarm), bounded memory; an image that check has nothing against opens, and reads as check's
  * map says; what opens has a consistent state, and can be worked with, drained and closed, or says why not.
  *
@@ -13,6 +13,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "api/handle.h"
 #include "core/rig.h"
 #include "pcache/errors.h"
 #include "tool/check.h"
@@ -220,6 +221,21 @@ static void try_open(const struct base *base, const struct map *map, bool is_cle
 	rig_down(&rig);
 }
 
+/* Without a backing that could be refused. */
+static void probe(struct pc_media *media, const struct check_result *result, bool is_clean)
+{
+	struct pcache_info info = { .struct_bytes = sizeof(info) };
+	const int rc = pc_api_probe_media(media, &info);
+
+	if (!is_clean)
+		return;
+	if (rc != 0)
+		fail_msg("%scheck finds no damage, but `pcache info` gives %d", where, rc);
+	if (info.dirty_bytes != result->counts.dirty_bytes + result->counts.dirty_zero_bytes ||
+	    info.clean_bytes != result->counts.clean_bytes)
+		fail_msg("%scheck and `pcache info` count otherwise", where);
+}
+
 static void run_image(const struct base *base, uint64_t seed)
 {
 	struct map map = { .base = base };
@@ -251,6 +267,7 @@ static void run_image(const struct base *base, uint64_t seed)
 		assert_int_equal(fclose(kept), 0);
 	}
 	(void)dump_run(&media.media, DUMP_ALL, nowhere);
+	probe(&media.media, &result, rc == 0 && result.finding_nr[CHECK_DAMAGE] == 0);
 	try_open(base, &map, rc == 0 && result.finding_nr[CHECK_DAMAGE] == 0);
 	alarm(0);
 	free(map.expected);
