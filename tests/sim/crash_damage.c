@@ -9,7 +9,9 @@
  *     clean data                      everything is shown, from the backing
  *     dirty data                      PCACHE_E_POISONED for the blocks that lie there (others that share a CRC with them may go, too), also after a drain; a full overwrite cures
  *
- * Where data lies is what pcache check says, so the library is not asked. The damage comes while the cache is closed, after a kill, or, to data, under an open cache.
+ *     log, under the open cache       everything is shown, and the backing stays a whole state; write-back may stop
+ *
+ * Where data lies is what pcache check says, so the library is not asked. The damage comes while the cache is closed, after a kill, or under an open cache.
  */
 #include "sim/crash_internal.h"
 
@@ -185,6 +187,11 @@ static bool is_data(const struct damage *d)
 	return d->zone == ZONE_CLEAN || d->zone == ZONE_DIRTY;
 }
 
+static bool is_log(const struct damage *d)
+{
+	return d->zone == ZONE_LOG_BELOW || d->zone == ZONE_LOG_ABOVE;
+}
+
 /* Bytes of a block within the damage widened by some bytes. */
 static bool is_hit(const struct damage *d, uint32_t blk, uint64_t around)
 {
@@ -217,7 +224,7 @@ static int read_blk(struct crash_world *w, uint32_t blk, uint8_t *buf)
 static bool judge_blk(struct damage *d, uint32_t blk, uint8_t *buf)
 {
 	const bool must_go = is_hit(d, blk, 0) && d->lies[blk].dirty;
-	const bool may_go = is_hit(d, blk, PC_CHUNK_BYTES) && d->lies[blk].dirty;
+	const bool may_go = is_hit(d, blk, d->w->run->shape.data_crc ? PC_CHUNK_BYTES : 0) && d->lies[blk].dirty;
 	const int rc = read_blk(d->w, blk, buf);
 	struct pc_seen seen;
 
@@ -252,12 +259,11 @@ static void judge_content(struct damage *d)
 
 static void judge_open(struct damage *d, int rc)
 {
-	const bool is_log = d->zone == ZONE_LOG_BELOW || d->zone == ZONE_LOG_ABOVE;
 	bool fine = rc == 0;
 
 	if (d->zone == ZONE_BOTH_COPIES)
 		fine = rc == PCACHE_E_CORRUPT || (d->len != 0 && rc == -EIO) || (rc == PCACHE_E_NOT_A_CACHE && d->off % PC_PAGE_BYTES < 8);
-	else if (is_log)
+	else if (is_log(d))
 		fine = rc == 0 || rc == PCACHE_E_CORRUPT; /* 0: a void, of which only the first slot is read; the content will tell */
 	if (!fine)
 		crash_fail(d->w, "open gives %d (%s) with %s damaged at %llu, %u bytes of poison", rc, crash_error_text(rc), zone_names[d->zone],
@@ -298,6 +304,24 @@ static void cure(struct damage *d)
 	}
 }
 
+/* Under the open cache the log is read by write-back alone: it gets through, or stops, but does nothing wrong. Then as if the process had been killed. */
+static void write_back_by_bad_log(struct damage *d)
+{
+	struct crash_world *w = d->w;
+
+	judge_content(d);
+	if (w->run->stop)
+		return;
+	crash_note(w->run, (uint64_t)(uint32_t)pcache_drain(w->cache, NULL, NULL));
+	if (!w->run->stop)
+		judge_content(d);
+	if (w->run->stop)
+		return;
+	settle(w);
+	harm(d, d->off);
+	d->live = false;
+}
+
 /* --- the life --- */
 
 /* Brings the cache into the state in which it is harmed. */
@@ -314,7 +338,7 @@ static bool prepare(struct damage *d)
 		return false;
 	/* At page granularity the mark of a flush does not cover yet what the same flush made durable. */
 	d->flushed = d->mark_pos >= head;
-	d->live = is_data(d) && d->flushed && pc_rng_chance(&d->rng, 40);
+	d->live = ((is_data(d) && d->flushed) || (is_log(d) && d->len != 0)) && pc_rng_chance(&d->rng, 40);
 	d->closed = !d->live && pc_rng_chance(&d->rng, 25);
 	if (d->closed) {
 		d->flushed = true;
@@ -335,12 +359,14 @@ void crash_damaged_life(struct crash_world *w, uint32_t seed)
 	if (!prepare(d))
 		goto out;
 	w->doing = (struct crash_doing){.before = doing[d->zone], .nr = d->len, .after = d->live ? ", under the open cache" : ""};
-	w->damaged = true;
+	w->damaged = is_data(d) || !d->live;
 	w->run->result->damages[d->zone]++;
 	harm(d, d->off);
 	if (d->zone == ZONE_BOTH_COPIES)
 		harm(d, d->second_off);
-	if (!d->live) {
+	if (d->live && is_log(d))
+		write_back_by_bad_log(d);
+	if (!d->live && !w->run->stop) {
 		rc = crash_try_open(w, w->run->config);
 		judge_open(d, rc);
 	}

@@ -121,6 +121,7 @@ static bool make_old_cache(struct crash_world *w)
 	pc_sim_reopen(w->sim);
 	w->run->old_oracle = w->oracle;
 	w->oracle = oracle;
+	crash_set_mode(w, 0);
 	while (pc_oracle_next_version(oracle) < 1000)
 		; /* the old versions are never given again */
 	/* Writes of a full cache may have run write-back; on a fresh backing the old cache is then no whole state any more. */
