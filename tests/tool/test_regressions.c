@@ -377,6 +377,34 @@ static void log_chain_cycle(void **state)
 	}
 }
 
+/* One place twice and another missing: as many segments as places, and still no chain. */
+static void log_chain_twice_and_missing(void **state)
+{
+	struct pc_segrec rec;
+	struct scene s;
+	uint64_t last = 0;
+	uint32_t put_nr = 0;
+
+	(void)state;
+	scene_up(&s, false);
+	for (uint32_t id = 0; id < s.forge.super.segment_nr; id++) {
+		assert_int_equal(pc_segrec_decode(forge_segrec_at(&s.forge, 0, id), id, &rec), PC_VALID);
+		last = PC_MAX(last, rec.ordinal);
+	}
+	for (uint32_t id = 0; id < s.forge.super.segment_nr && put_nr < 2; id++) {
+		assert_int_equal(pc_segrec_decode(forge_segrec_at(&s.forge, 0, id), id, &rec), PC_VALID);
+		if (rec.type != PC_SEG_FREE)
+			continue;
+		rec.type = PC_SEG_LOG;
+		rec.ordinal = put_nr++ == 0 ? last : last + 2;
+		rec.nonce = 4711;
+		forge_put_segrec(&s.forge, &rec, 3);
+	}
+	assert_int_equal(put_nr, 2);
+	is_refused(&s, PCACHE_E_CORRUPT);
+	scene_down(&s);
+}
+
 static void key_past_end_of_device(void **state)
 {
 	(void)state;
@@ -599,6 +627,7 @@ int main(void)
 		cmocka_unit_test(crafted_kset_overruns_segment),
 		cmocka_unit_test(tail_out_of_bounds),
 		cmocka_unit_test(log_chain_cycle),
+		cmocka_unit_test(log_chain_twice_and_missing),
 		cmocka_unit_test(key_past_end_of_device),
 		cmocka_unit_test(segment_count_beyond_device),
 		cmocka_unit_test(dirty_tail_chain_never_ends),
