@@ -277,20 +277,22 @@ static void cure(struct damage *d)
 	const uint64_t block_bytes = w->run->shape.block_bytes;
 	const int drain_rc = pcache_drain(w->cache, NULL, NULL);
 	uint32_t cured = 0;
+	bool lost[PC_ORACLE_BLOCK_NR_MAX];
 
 	/* Full: what is lost needs a slot of the log that says so, and there may be none without an eviction. */
 	if (drain_rc != 0 && drain_rc != PCACHE_E_POISONED && drain_rc != PCACHE_E_FULL)
 		crash_fail(w, "drain of a damaged cache gives %d: %s", drain_rc, crash_error_text(drain_rc));
+	memcpy(lost, d->lost, sizeof(lost));
+	if (!w->run->stop)
+		judge_content(d);
 	for (uint32_t blk = 0; blk < w->run->shape.backing_blk && !w->run->stop; blk++) {
 		const uint32_t version = pc_oracle_next_version(w->oracle);
 		struct pc_seen seen;
 		int rc;
 
-		if (!d->lost[blk])
-			continue;
-		if (read_blk(w, blk, w->run->io) != PCACHE_E_POISONED)
+		if (lost[blk] && !d->lost[blk])
 			say(d, blk, "no longer lost after a drain", drain_rc);
-		if (w->run->stop || ++cured > 3)
+		if (w->run->stop || !d->lost[blk] || ++cured > 3)
 			continue;
 		pc_oracle_fill(w->oracle, w->run->io, blk, 1, version);
 		rc = pcache_write(w->cache, w->run->io, blk * block_bytes, block_bytes, 0);
