@@ -234,6 +234,9 @@ int pc_log_extend(struct pc_log *log, bool force)
 	if (!force &&
 	    (cap_end - atomic_load_explicit(&log->tail, memory_order_relaxed)) >> log->slots_shift >= log->max_segs)
 		rc = PCACHE_E_FULL;
+	/* The last ordinal: a record beyond it would be damage to the next open. */
+	if (pc_log_ordinal(log, cap_end) >= PC_ORDINAL_MAX)
+		rc = PCACHE_E_FULL;
 	if (!rc) {
 		nonce = log->nonce(log->nonce_user);
 		rc = pc_segmap_take_log(log->map, pc_log_ordinal(log, cap_end), nonce, &seg_id);

@@ -133,6 +133,8 @@ static struct raise raise_of(const struct pc_gen_shape *shape)
 		return (struct raise){.gen = UINT32_MAX - 1u, .seq = UINT32_MAX - 6u, .ordinal = (UINT64_C(1) << 32) / slots - 2};
 	case 2: /* ordinals pass 2^32; signs would be wrong */
 		return (struct raise){.gen = (UINT64_C(1) << 63) - 2, .seq = (UINT64_C(1) << 63) - 7, .ordinal = UINT32_MAX - 2u};
+	case 4: /* ordinals end after a few log segments */
+		return (struct raise){.ordinal = PC_ORDINAL_MAX - 8};
 	default: /* as high as there is, with room for what a run needs */
 		return (struct raise){.gen = UINT64_MAX - 4096, .seq = UINT64_MAX - 65536, .ordinal = PC_ORDINAL_MAX - 1024};
 	}

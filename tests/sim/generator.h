@@ -44,7 +44,7 @@ struct pc_gen_shape {
 	bool write_through; /* of the backing */
 	bool faults; /* calls of the backing fail now and then */
 	bool old_cache; /* format finds an older cache with dirty data */
-	uint32_t high; /* 1 .. 3: generations, sequence numbers and ordinals begin high, see crash_reached.c; 0: as format leaves them */
+	uint32_t high; /* 1 .. 4: generations, sequence numbers and ordinals begin high, see crash_reached.c; 0: as format leaves them */
 	uint32_t flush_fault_pct; /* of the flushes of the backing, if faults; 0: as usual */
 	uint32_t warm_nr; /* operations before the first crash point */
 	uint32_t op_nr; /* all */

@@ -37,7 +37,7 @@ const struct pc_kept_member pc_kept_members[] = {
 	MEMBER("write_through", write_through, 0, 1),
 	MEMBER("faults", faults, 0, 1),
 	MEMBER("old_cache", old_cache, 0, 1),
-	MEMBER("high", high, 0, 3),
+	MEMBER("high", high, 0, 4),
 	MEMBER("flush_fault_pct", flush_fault_pct, 0, 100),
 	MEMBER("warm", warm_nr, 0, PC_CRASH_OP_NR_MAX),
 	MEMBER("mix", mix, 0, 1000),
