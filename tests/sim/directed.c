@@ -308,6 +308,44 @@ static void flush_fails(struct build *b)
 	}
 }
 
+/*
+ * Page granularity: data that is durable, and dirty, is overwritten by what is not, and its segment comes back at once, since no other is free: the log has taken the last
+ * one. Only then does a segment's record become durable in the same sync as what emptied the segment.
+ */
+static void freed_pending(struct build *b)
+{
+	struct pc_gen_shape *shape = &b->plan->shape;
+	const uint32_t segment_nr = 9 + pc_rng_below(&b->rng, 5);
+
+	shape->block_bytes = 512;
+	shape->backing_blk = 160;
+	shape->data_head_nr = 1;
+	shape->page = true;
+	shape->commit_flush = true;
+	shape->order_batch = pc_rng_chance(&b->rng, 90);
+	shape->gc_pct = 90;
+	shape->faults = false;
+	small_segments(b, segment_nr);
+	for (uint32_t round = 0; round < 3; round++) {
+		/* Three segments are the log's by now, it takes a fourth for the first write, and one is left to it; one write more would find the cache full and drain it. */
+		for (uint32_t i = 0; i < segment_nr - 5; i++) {
+			add_range(b, PC_GEN_WRITE, i * 8, 8);
+			b->plan->ops[b->plan->op_nr - 1].arg = 1; /* nobody waits: that would write back */
+		}
+		(void)add(b, PC_GEN_FLUSH, 0);
+		for (uint32_t i = 0; i < 2 + pc_rng_below(&b->rng, 3); i++)
+			add_range(b, pc_rng_chance(&b->rng, 50) ? PC_GEN_ZEROES : PC_GEN_DISCARD, i * 8, 8);
+		(void)add(b, PC_GEN_EVICT, 1);
+		for (uint32_t i = 0; i < 2; i++) {
+			add_range(b, PC_GEN_WRITE, any_blk(b) / 8 * 8, 8);
+			b->plan->ops[b->plan->op_nr - 1].arg = 1;
+		}
+		if (pc_rng_chance(&b->rng, 50))
+			(void)add(b, PC_GEN_DRAIN, 0);
+		work(b, 0, 50, 50);
+	}
+}
+
 static const struct {
 	const char *name;
 	const char *help;
@@ -326,6 +364,7 @@ static const struct {
 	{"splits", "writes cut into many fragments", splits, BIT(FRAGMENTS), 40},
 	{"epochs", "an epoch for each write, write-back late", epochs, BIT(EPOCHS), 40},
 	{"discard-all", "discards and zeroes over everything", discard_all, BIT(DISCARD_ALL), 0},
+	{"freed-pending", "segments come back before what overwrote them is durable", freed_pending, BIT(NO_FREE_SEGS), 0},
 	{"flush-fails", "flushes of the backing fail often", flush_fails, BIT(BACKING_ERRORS) | BIT(FLUSH_ERRORS), 0},
 };
 

@@ -19,6 +19,7 @@ AIMS = {
     "splits": ["extents_max"],
     "epochs": ["epochs_max"],
     "discard-all": ["discards_of_all"],
+    "freed-pending": ["no_free_segments"],
     "flush-fails": ["backing_errors", "flush_errors"],
 }
 # At least this much, where more than 0 says little.
