@@ -9,6 +9,9 @@
  * Reads here go through the file descriptor, not the mapping: poison and truncation are then error returns, not SIGBUS. Device DAX has no
  * read(2); there a mapping is read after the list of bad blocks was asked. This kernel-dependent path could not be tested on hardware.
  *
+ * One thing is written through the descriptor as well: a page that cannot be read, before anything is stored to it through the mapping (renew). The kernel keeps both
+ * views of a file the same.
+ *
  * Durability: allocate syncs the file (its size and its blocks) before its directory, so that a name never shows up in a directory
  * before the file is what the name promises.
  *
