@@ -162,6 +162,7 @@ static bool first_open(struct crash_run *run)
 		/* What the backing holds was written by somebody who did not flush it. The first open shows it, so from then on it stays. A flush that fails would lose it for good. */
 		pc_oracle_disk_unflush(&w->disk);
 		w->no_faults = true;
+		w->exploring = false; /* until the open has returned it may still be lost */
 	}
 	if (!crash_open(w))
 		return false;
