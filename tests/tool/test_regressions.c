@@ -444,6 +444,15 @@ static void segment_count_beyond_device(void **state)
 		counts[3] = UINT32_MAX;
 		s.forge.super.segment_nr = counts[i];
 		forge_put_super(&s.forge, 3);
+		/* One more has its records, too; only its data would lie on zone B. */
+		if (i == 0) {
+			const struct pc_segrec rec = {
+				.seg_id = counts[0] - 1, .type = PC_SEG_FREE, .seq = 1, .gen = 1
+			};
+
+			assert_true(8192 + 64 * (uint64_t)counts[0] <= s.forge.super.zone_bytes);
+			forge_put_segrec(&s.forge, &rec, 3);
+		}
 		is_refused(&s, PCACHE_E_CORRUPT);
 		scene_down(&s);
 	}
