@@ -46,7 +46,7 @@ def main():
         reached = run("--directed", kind, "--seeds", SEEDS, "--depth", "1", "--states", "60000")
         print(kind, {name: reached[name] for name in counters})
         missed += [f"{kind}: {name} is {reached[name]}" for name in counters if reached[name] < LEAST.get(name, 1)]
-    reached = run("--seeds", "60", "--depth", "1", "--seed", "500")
+    reached = run("--seeds", "90", "--depth", "1", "--seed", "900")
     print("ordinary seeds", reached)
     missed += [f"ordinary seeds: {name} is 0" for name, value in reached.items() if value == 0]
     if missed:
