@@ -125,14 +125,19 @@ static void attempt_forked(const struct pc_kept *kept, struct pc_crash_result *o
 	pc_reduce_forked(kept, out_result);
 }
 
-/* Whether the path alone ends in the same violation, twice with the same text. */
-static bool repeats(const struct crash_options *options, const struct pc_kept *kept, const struct pc_crash_result *result)
+/* Whether the path alone ends in a violation, twice with the same text. It becomes the result: a path is checked more closely than a state among many. */
+static bool repeats(const struct crash_options *options, const struct pc_kept *kept, struct pc_crash_result *result)
 {
 	static struct pc_crash_result again[2];
 
 	for (uint32_t i = 0; i < 2; i++)
 		(options->isolate ? attempt_forked : attempt_here)(kept, &again[i]);
-	return pc_reduce_same_kind(result, &again[0]) && strcmp(again[0].text, again[1].text) == 0;
+	if (!again[0].failed || !again[1].failed || strcmp(again[0].text, again[1].text) != 0)
+		return false;
+	if (!pc_reduce_same_kind(result, &again[0]))
+		fprintf(stderr, "the path alone shows more:\n%s\n", again[0].text);
+	*result = again[0];
+	return true;
 }
 
 static void print_again(const struct pc_kept *kept)
@@ -155,6 +160,7 @@ static void report(const struct crash_options *options, struct pc_kept *kept, st
 				"set, threads). Nothing was left out of it.\n",
 			result->path.lossy ? " (which is too long to be said)" : "");
 		pc_reduce_print(kept);
+		print_again(kept);
 		return;
 	}
 	if (!options->no_shrink) {
