@@ -11,8 +11,13 @@
 #define R_LEN 4u
 
 static const enum pc_gen_kind range_kinds[] = {PC_GEN_WRITE, PC_GEN_BATCH, PC_GEN_DISCARD, PC_GEN_ZEROES, PC_GEN_READ, PC_GEN_DURABLE};
-static const enum pc_gen_kind other_kinds[] = {PC_GEN_FLUSH, PC_GEN_WRITEBACK, PC_GEN_EVICT, PC_GEN_CLEAN, PC_GEN_REOPEN};
-#define OTHER_NR ((uint32_t)PC_ARRAY_NR(other_kinds))
+static const struct {
+	enum pc_gen_kind kind;
+	uint32_t arg; /* of steps: forced; of opens: the mode that changes, see crash_mode.c */
+} others[] = {
+	{PC_GEN_FLUSH, 0}, {PC_GEN_WRITEBACK, 1}, {PC_GEN_EVICT, 1}, {PC_GEN_CLEAN, 1}, {PC_GEN_REOPEN, 0}, {PC_GEN_REOPEN, 1 /* ordering */}, {PC_GEN_REOPEN, 2 /* commit */},
+};
+#define OTHER_NR ((uint32_t)PC_ARRAY_NR(others))
 
 static const struct pc_gen_range overlaps[PC_OVERLAP_NR] = {
 	[PC_OVERLAP_EQUAL] = {R_BLK, R_LEN},	   [PC_OVERLAP_HEAD] = {R_BLK - 2, 4},	      [PC_OVERLAP_TAIL] = {R_BLK + 2, 4},
@@ -103,7 +108,7 @@ uint64_t pc_exhaustive_count(uint32_t len)
 const char *pc_exhaustive_help(void)
 {
 	return "Operations: write, durable write, batch, discard, write_zeroes, read that fills, each over a range that is equal to one that is there, over its head, over its\n"
-	       "tail, around it, inside it, elsewhere; flush, write-back step, evict step, cleaning step, close and open; a crash at every point of each of them, after which\n"
+	       "tail, around it, inside it, elsewhere; flush, write-back step, evict step, cleaning step, close and open, the same with another ordering, with another commit mode; a crash at every point of each of them, after which\n"
 	       "the rest goes on. What lies there is absent, clean, dirty or aged. (A fill in flight needs a second thread: see pcache-sched-sim.)\n";
 }
 
@@ -232,9 +237,9 @@ void pc_exhaustive_plan(const struct pc_exhaustive *e, struct pc_crash_plan *out
 		if (has_range(e->shape_idx, symbol)) {
 			add_range(out_plan, range_kinds[symbol / PC_OVERLAP_NR], overlaps[symbol % PC_OVERLAP_NR]);
 		} else {
-			struct pc_gen_op *op = add(out_plan, other_kinds[symbol - range_kind_nr(e->shape_idx) * PC_OVERLAP_NR]);
+			const uint32_t other = symbol - range_kind_nr(e->shape_idx) * PC_OVERLAP_NR;
 
-			op->arg = op->kind == PC_GEN_WRITEBACK || op->kind == PC_GEN_EVICT || op->kind == PC_GEN_CLEAN;
+			add(out_plan, others[other].kind)->arg = others[other].arg;
 		}
 	}
 	out_plan->shape.op_nr = out_plan->op_nr;
