@@ -93,7 +93,7 @@ digests()
 		*" $preset "*) ;;
 		*) continue ;;
 		esac
-		digest=$("build/$preset/bin/pcache-crash-sim" --states 20000 --seed 100 --json | sed -n 's/.*"digest": "\([0-9a-f]*\)".*/\1/p')
+		digest=$("build/$preset/bin/pcache-crash-sim" --states 5000 --seed 100 --json | sed -n 's/.*"digest": "\([0-9a-f]*\)".*/\1/p')
 		echo "$preset: $digest"
 		if [ -z "$digest" ] || [ "${first:=$digest}" != "$digest" ]; then
 			fail "the crash simulator of $preset saw something else"
