@@ -663,7 +663,8 @@ void sched_run_seed(const struct sched_run_settings *settings, struct sched_run_
 		world_init(run, depth);
 	first_world(run);
 	current_run = NULL;
-	for (uint32_t depth = 0; depth <= settings->depth; depth++)
+	/* After a violation coroutines stand in the middle of calls, with locks and memory: these worlds are left as they are. */
+	for (uint32_t depth = 0; depth <= settings->depth && !out_result->failed; depth++)
 		world_fini(&run->worlds[depth]);
 	pcache_config_free(run->config);
 	pcache_config_free(run->config_workers);

@@ -13,7 +13,8 @@ fi
 seconds=${SCHED_SIM_SECONDS:-10}
 seed=${SCHED_SIM_SEED:-1}
 states=1000
-plants="fence-of-other range-unlocked fill-over-write mark-too-high publish-late wb-past-inflight tail-past-inflight clean-stale lost-wakeup"
+plants="fence-of-other range-unlocked fill-over-write erase-keeps-fills no-pin taken-is-pinned mark-too-high mark-skips-shard sync-too-high publish-late
+	wb-past-inflight drain-forgets tail-past-inflight clean-stale lost-wakeup"
 if [ -n "${PCACHE_SANITIZE:-}" ]; then
 	states=200
 	plants="range-unlocked tail-past-inflight"
@@ -54,7 +55,7 @@ echo "digests $first $again $other"
 
 # Planted defects are found, and as violations, not as a death of the program. The rest of them: --plant without a name lists all.
 for plant in $plants; do
-	if ASAN_OPTIONS=detect_leaks=0 "$sim" --plant "$plant" --states 20000 --json >"$out/$plant" 2>"$out/$plant.err"; then
+	if ASAN_OPTIONS=detect_leaks=0 "$sim" --plant "$plant" --states 50000 --json >"$out/$plant" 2>"$out/$plant.err"; then
 		echo "plant $plant was not found:"
 		cat "$out/$plant"
 		exit 1
