@@ -140,6 +140,19 @@ static void put_line(const char *text)
 		return;
 }
 
+bool pc_crash_path_now(struct pc_crash_path *out_path)
+{
+	struct crash_run *run = crash_current_run;
+	uint32_t depth = 0;
+
+	if (run == NULL)
+		return false;
+	while (depth < run->settings->depth && run->worlds[depth + 1].doing.before != NULL)
+		depth++;
+	note_path(&run->worlds[depth], out_path);
+	return true;
+}
+
 void pc_crash_print_where(void)
 {
 	const struct crash_run *run = crash_current_run;

@@ -73,6 +73,9 @@ void pc_crash_shape_text(uint64_t seed, char *text, size_t text_bytes);
 /* Prints shape and operations of a seed on stderr, without those that are skipped. */
 void pc_crash_print_plan(const struct pc_crash_settings *settings);
 
+/* The path that the run is on; for a handler of a signal that ends the program. False: there is no run. */
+bool pc_crash_path_now(struct pc_crash_path *out_path);
+
 /* For a signal handler: where the run is, by write(2) on stderr. */
 void pc_crash_print_where(void);
 

@@ -30,6 +30,8 @@
 extern const char __executable_start[]; /* from the linker */
 
 static uint64_t seed_now;
+static const struct pc_crash_plan *plan_now; /* if it is not that of the seed */
+static bool plan_is_directed;
 
 /* Where media is damaged, see crash_damage.c. */
 static const char *const zones[PC_CRASH_ZONE_NR] = {"one_copy", "both_copies", "log_below_mark", "log_above_mark", "clean_data", "dirty_data"};
@@ -52,7 +54,37 @@ struct totals {
 	bool failed;
 };
 
+static void print_again(const struct pc_kept *kept)
+{
+	char *text = pc_kept_to_text(kept);
+
+	if (text == NULL)
+		abort();
+	fprintf(stderr, "again: pcache-crash-sim --plant %s --replay \"%s\"\n", pc_plant_now(), text);
+	free(text);
+}
+
 /* --- the library died or hangs: say where, then go --- */
+
+/* The program is lost, so what a handler must not call is tried at last. */
+static void print_path_now(void)
+{
+	static struct pc_kept kept;
+
+	signal(SIGALRM, SIG_DFL);
+	signal(SIGSEGV, SIG_DFL);
+	signal(SIGABRT, SIG_DFL);
+	alarm(5);
+	if (plan_now != NULL)
+		kept.plan = *plan_now;
+	else
+		pc_gen_plan(seed_now, &kept.plan);
+	kept.seed = plan_now != NULL && !plan_is_directed ? 1 : seed_now;
+	if (!pc_crash_path_now(&kept.path))
+		return;
+	print_again(&kept);
+	fprintf(stderr, "(add --isolate: each attempt to make it smaller dies, too)\n");
+}
 
 static void on_signal(int number)
 {
@@ -62,6 +94,7 @@ static void on_signal(int number)
 	if (len > 0 && write(STDERR_FILENO, text, (size_t)len) < 0)
 		_exit(1);
 	pc_crash_print_where();
+	print_path_now();
 	_exit(1);
 }
 
@@ -140,16 +173,6 @@ static bool repeats(const struct crash_options *options, const struct pc_kept *k
 	return true;
 }
 
-static void print_again(const struct pc_kept *kept)
-{
-	char *text = pc_kept_to_text(kept);
-
-	if (text == NULL)
-		abort();
-	fprintf(stderr, "again: pcache-crash-sim --plant %s --replay \"%s\"\n", pc_plant_now(), text);
-	free(text);
-}
-
 /* kept and result: a violation. Says what there is to say. */
 static void report(const struct crash_options *options, struct pc_kept *kept, struct pc_crash_result *result)
 {
@@ -213,6 +236,7 @@ static int replay(const struct crash_options *options, const char *text)
 		fprintf(stderr, "pcache-crash-sim: --replay: %s\n", error);
 		exit(2);
 	}
+	plan_now = &kept->plan;
 	(options->isolate ? attempt_forked : attempt_here)(kept, &result);
 	alarm(0);
 	if (!result.failed && result.cuts_reached < kept->path.cut_nr)
@@ -303,8 +327,11 @@ static void run_seeds(const struct crash_options *options, struct pc_crash_setti
 	static struct pc_crash_plan plan;
 	uint32_t kind = 0;
 
-	if (options->directed != NULL && pc_directed_find(options->directed, &kind))
+	if (options->directed != NULL && pc_directed_find(options->directed, &kind)) {
 		settings->plan = &plan;
+		plan_is_directed = true;
+	}
+	plan_now = settings->plan;
 	seed_now = options->seed - 1;
 	for (uint64_t i = 1;; i++) {
 		seed_now = next_seed(options, seed_now + 1);
@@ -337,6 +364,7 @@ static bool run_sequence(const struct crash_options *options, const struct pc_ex
 		.seed = 1, .plan = &plan, .every = &every, .depth = (uint32_t)options->depth, .trace = options->trace};
 
 	pc_exhaustive_plan(e, &plan);
+	plan_now = &plan;
 	watch();
 	pc_crash_run(&settings, &result);
 	add(totals, &result);

@@ -7,6 +7,7 @@
  */
 #include "sim/reduce.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -49,6 +50,10 @@ void pc_reduce_forked(const struct pc_kept *kept, struct pc_crash_result *out_re
 	if (child < 0)
 		abort();
 	if (child == 0) {
+		static const int deadly[] = {SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGALRM, SIGPROF};
+
+		for (size_t i = 0; i < PC_ARRAY_NR(deadly); i++)
+			(void)signal(deadly[i], SIG_DFL);
 		if (freopen("/dev/null", "w", stderr) == NULL)
 			_exit(2);
 		pc_reduce_here(kept, shared);
