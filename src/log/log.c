@@ -225,7 +225,7 @@ int pc_log_sync_upto(struct pc_log *log, uint64_t pos, bool *out_synced)
 
 int pc_log_extend(struct pc_log *log, bool force)
 {
-	uint64_t cap_end, nonce;
+	uint64_t cap_end, nonce = 0;
 	uint32_t seg_id;
 	int rc = 0;
 
@@ -241,8 +241,8 @@ int pc_log_extend(struct pc_log *log, bool force)
 		nonce = log->nonce(log->nonce_user);
 		rc = pc_segmap_take_log(log->map, pc_log_ordinal(log, cap_end), nonce, &seg_id);
 	}
-	PC_YIELD(LOG_EXTENDED);
 	if (!rc) {
+		PC_YIELD(LOG_EXTENDED);
 		pc_log_set_seg(log, pc_log_ordinal(log, cap_end), seg_id, nonce);
 		pc_log_set_cap_end(log, cap_end + log->slots_per_seg);
 	}

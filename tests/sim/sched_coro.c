@@ -5,7 +5,7 @@
  * A coroutine decides at each yield point itself who runs next, and goes back to the loop of sched_run only if that is another one, or if the step function is wanted.
  * The sanitizers are told of every change of stacks.
  */
-#include "sim/sched_coro.h"
+#include "sim/sched_coro_internal.h"
 
 #ifdef PC_PLANTS
 
@@ -16,28 +16,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <ucontext.h>
 
 #include "base/lock.h"
-#include "sim/generator.h"
 #include "sim/sim_media.h"
 
-#if defined(__SANITIZE_ADDRESS__)
-#define ON_ASAN 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define ON_ASAN 1
-#endif
-#endif
 #ifdef ON_ASAN
 #include <sanitizer/common_interface_defs.h>
-#endif
-#if defined(__SANITIZE_THREAD__)
-#define ON_TSAN 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define ON_TSAN 1
-#endif
 #endif
 #ifdef ON_TSAN
 #include <sanitizer/tsan_interface.h>
@@ -46,108 +30,8 @@
 #define STACK_BYTES (512u << 10)
 #define GUARD_BYTES 4096u
 #define STALE_STEPS_MAX 400000u /* without the end of any call */
-#define SPIN_ROUNDS 3u
-#define HELD_MAX 96u
-#define RECENT_NR 48u
-#define CHANGE_NR_MAX 6u
-
-enum coro_state { CORO_READY, CORO_MUTEX, CORO_COND, CORO_SPIN, CORO_JOIN, CORO_ENDED };
-
-struct coro {
-	struct sched *sched;
-	uint32_t number;
-	char name[24];
-	char note[160];
-	enum coro_state state;
-	enum pc_yield_point point; /* where it is */
-	const void *waits_for; /* mutex or condition */
-	uint32_t waits_order;
-	uint32_t joins;
-	uint64_t deadline_ns;
-	bool woken;
-	uint64_t own_progress;
-	uint64_t spin_seen; /* progress of others at its last round of a spin */
-	uint32_t spin_rounds; /* without any */
-	uint64_t priority;
-	uint32_t held_orders[HELD_MAX];
-	uint32_t held_nr;
-	void (*fn)(void *arg);
-	void *(*thread_fn)(void *arg);
-	void *arg;
-	void *stack;
-	ucontext_t context;
-#ifdef ON_ASAN
-	void *fake_stack;
-#endif
-#ifdef ON_TSAN
-	void *fiber;
-#endif
-};
-
-struct recent {
-	uint32_t number;
-	enum pc_yield_point point;
-};
-
-struct sched {
-	struct sched_settings settings;
-	sched_wants_fn wants_step;
-	sched_step_fn step_fn;
-	void *user;
-	struct pc_rng rng;
-	struct coro coros[SCHED_CORO_NR_MAX];
-	uint32_t coro_nr;
-	struct coro *running;
-	struct coro *next;
-	bool step_wanted;
-	bool stop;
-	bool failed;
-	uint64_t now_ns;
-	uint64_t steps;
-	uint64_t switches;
-	uint64_t progress;
-	uint64_t last_end_step; /* of a call */
-	uint64_t digest;
-	uint64_t lowest_priority;
-	uint64_t change_steps[CHANGE_NR_MAX];
-	uint32_t switch_pct;
-	bool spurious; /* conditions wake waiters for no reason at times */
-	enum pc_yield_point hold_point;
-	uint32_t hold_after; /* visits of the point before somebody is held */
-	struct coro *held;
-	uint64_t hold_until;
-	struct recent recent[RECENT_NR];
-	char text[3000];
-	ucontext_t main_context;
-#ifdef ON_ASAN
-	void *main_fake_stack;
-	const void *main_bottom;
-	size_t main_bytes;
-#endif
-#ifdef ON_TSAN
-	void *main_fiber;
-#endif
-};
 
 static struct sched *current; /* whose coroutine runs now */
-
-static const char *const point_names[] = {
-#define POINT_NAME(name) #name,
-	PC_YIELD_POINTS(POINT_NAME)
-#undef POINT_NAME
-};
-
-const char *sched_point_name(enum pc_yield_point point)
-{
-	return point < PC_YIELD_POINT_NR ? point_names[point] : "?";
-}
-
-const char *sched_strategy_name(enum sched_strategy strategy)
-{
-	static const char *const names[] = { "random", "priority", "run-on", "hold" };
-
-	return names[strategy % SCHED_STRATEGY_NR];
-}
 
 /* ---- stacks --------------------------------------------------------------------------------------------------- */
 
@@ -287,196 +171,7 @@ uint32_t sched_start(struct sched *sched, const char *name, void (*fn)(void *arg
 	return coro->number;
 }
 
-/* ---- who is next ----------------------------------------------------------------------------------------------- */
-
-static bool can_run(const struct sched *sched, const struct coro *coro)
-{
-	switch (coro->state) {
-	case CORO_READY:
-		return true;
-	case CORO_COND:
-		return coro->woken || coro->deadline_ns <= sched->now_ns;
-	case CORO_SPIN:
-		/* What it waits for may have come before it began to spin. */
-		return coro->spin_rounds < SPIN_ROUNDS || coro->spin_seen != sched->progress - coro->own_progress;
-	default:
-		return false;
-	}
-}
-
-static void draw_hold(struct sched *sched)
-{
-	/* Between a look and what relies on it. */
-	static const enum pc_yield_point gaps[] = {
-		PC_YIELD_READ_PINNED,     PC_YIELD_READ_PINNED,   PC_YIELD_WB_LIMIT,        PC_YIELD_WB_LOOKED_UP,
-		PC_YIELD_WB_PINNED,       PC_YIELD_WB_COLLECTED,  PC_YIELD_SEG_POPPED,      PC_YIELD_SEG_RECORD,
-		PC_YIELD_WRITE_ROOM,      PC_YIELD_FILL_READ,     PC_YIELD_FILL_ROOM,       PC_YIELD_EVICT_PICKED,
-		PC_YIELD_RECLAIM_CHECKED, PC_YIELD_LOG_LOW,       PC_YIELD_LOG_PUBLISHED,   PC_YIELD_WB_SWEPT,
-		PC_YIELD_LOG_PUBLISHED,   PC_YIELD_LOG_PUBLISHED, PC_YIELD_FLUSH_ANNOUNCED, PC_YIELD_WB_TAIL,
-		PC_YIELD_CLEAN_SWEPT,
-	};
-
-	sched->hold_point =
-		(enum pc_yield_point)(PC_YIELD_FENCE + pc_rng_below(&sched->rng, PC_YIELD_POINT_NR - PC_YIELD_FENCE));
-	if (sched->settings.long_holds && pc_rng_chance(&sched->rng, 75))
-		sched->hold_point = gaps[pc_rng_below(&sched->rng, PC_ARRAY_NR(gaps))];
-	sched->hold_after = pc_rng_chance(&sched->rng, 50) ? 0 : pc_rng_below(&sched->rng, 6);
-}
-
-static void look_at_hold(struct sched *sched)
-{
-	struct coro *running = sched->running;
-
-	if (sched->held != NULL && (sched->held->state == CORO_ENDED || sched->steps >= sched->hold_until)) {
-		sched->held = NULL;
-		draw_hold(sched);
-	}
-	if (sched->settings.strategy != SCHED_HOLD || sched->held != NULL || running == NULL ||
-	    running->point != sched->hold_point || running->state != CORO_READY)
-		return;
-	if (sched->hold_after > 0) {
-		sched->hold_after--;
-		return;
-	}
-	sched->held = running;
-	sched->hold_until = sched->steps + (sched->settings.long_holds ? UINT64_C(1024) << pc_rng_below(&sched->rng, 6)
-								       : UINT64_C(8) << pc_rng_below(&sched->rng, 11));
-}
-
-static uint32_t list_eligible(struct sched *sched, struct coro **out)
-{
-	uint32_t nr = 0;
-
-	for (uint32_t i = 0; i < sched->coro_nr; i++) {
-		if (can_run(sched, &sched->coros[i]) && &sched->coros[i] != sched->held)
-			out[nr++] = &sched->coros[i];
-	}
-	if (nr == 0 && sched->held != NULL) {
-		struct coro *held = sched->held;
-
-		sched->held = NULL;
-		draw_hold(sched);
-		if (can_run(sched, held))
-			out[nr++] = held;
-	}
-	return nr;
-}
-
-/* Some conditions wake somebody for no reason; programs must bear it. Not always, or a wake-up that is missing would never show. */
-static void wake_spuriously(struct sched *sched)
-{
-	struct coro *coro;
-
-	if (!sched->spurious)
-		return;
-	coro = &sched->coros[pc_rng_below(&sched->rng, sched->coro_nr)];
-	if (coro->state == CORO_COND && pc_rng_chance(&sched->rng, 2))
-		coro->woken = true;
-}
-
-static struct coro *highest(struct coro *const *coros, uint32_t nr)
-{
-	struct coro *best = coros[0];
-
-	for (uint32_t i = 1; i < nr; i++) {
-		if (coros[i]->priority > best->priority)
-			best = coros[i];
-	}
-	return best;
-}
-
-static struct coro *choose(struct sched *sched, struct coro *const *coros, uint32_t nr)
-{
-	struct coro *running = sched->running;
-	bool stays = running != NULL && can_run(sched, running) && running != sched->held;
-
-	if (nr == 1)
-		return coros[0];
-	switch (sched->settings.strategy) {
-	case SCHED_PRIORITY:
-		for (uint32_t i = 0; i < CHANGE_NR_MAX; i++) {
-			if (sched->change_steps[i] == sched->steps && running != NULL)
-				running->priority = --sched->lowest_priority;
-		}
-		return highest(coros, nr);
-	case SCHED_RUN_ON:
-	case SCHED_HOLD:
-		if (stays && !pc_rng_chance(&sched->rng, sched->switch_pct))
-			return running;
-		break;
-	default:
-		break;
-	}
-	return coros[pc_rng_below(&sched->rng, nr)];
-}
-
-/* The coroutine that goes on; NULL: nobody can. */
-static struct coro *pick(struct sched *sched)
-{
-	struct coro *coros[SCHED_CORO_NR_MAX];
-	uint64_t first_ns = UINT64_MAX;
-	uint32_t nr;
-
-	look_at_hold(sched);
-	nr = list_eligible(sched, coros);
-	if (nr > 0) {
-		wake_spuriously(sched);
-		return choose(sched, coros, nr);
-	}
-	for (uint32_t i = 0; i < sched->coro_nr; i++) {
-		if (sched->coros[i].state == CORO_COND)
-			first_ns = PC_MIN(first_ns, sched->coros[i].deadline_ns);
-	}
-	if (first_ns == UINT64_MAX)
-		return NULL;
-	sched->now_ns = PC_MAX(sched->now_ns, first_ns);
-	nr = list_eligible(sched, coros);
-	return nr > 0 ? choose(sched, coros, nr) : NULL;
-}
-
-/* ---- reports --------------------------------------------------------------------------------------------------- */
-
-static size_t describe_coro(const struct sched *sched, const struct coro *coro, char *text, size_t text_bytes)
-{
-	static const char *const states[] = { "can run", "waits for a mutex", "waits on a condition", "spins",
-					      "joins",   "has ended" };
-	size_t used;
-
-	used = (size_t)snprintf(text, text_bytes, "    %-10s %s, at %s", coro->name, states[coro->state],
-				sched_point_name(coro->point));
-	if (coro->state == CORO_MUTEX && used < text_bytes) {
-		used += (size_t)snprintf(text + used, text_bytes - used, " of rank %u.%u", coro->waits_order >> 16,
-					 coro->waits_order & 0xffff);
-	}
-	if (coro->state == CORO_JOIN && used < text_bytes)
-		used += (size_t)snprintf(text + used, text_bytes - used, " %s", sched->coros[coro->joins].name);
-	for (uint32_t i = 0; i < coro->held_nr && used < text_bytes; i++)
-		used += (size_t)snprintf(text + used, text_bytes - used, "%s%u.%u", i == 0 ? ", holds " : " ",
-					 coro->held_orders[i] >> 16, coro->held_orders[i] & 0xffff);
-	if (used < text_bytes)
-		used += (size_t)snprintf(text + used, text_bytes - used, ": %s\n", coro->note);
-	return PC_MIN(used, text_bytes - 1);
-}
-
-void sched_describe(const struct sched *sched, char *text, size_t text_bytes)
-{
-	size_t used = (size_t)snprintf(text, text_bytes, "  after %llu steps (%s):\n", (unsigned long long)sched->steps,
-				       sched_strategy_name(sched->settings.strategy));
-
-	for (uint32_t i = 0; i < sched->coro_nr; i++) {
-		if (sched->coros[i].state != CORO_ENDED && used + 1 < text_bytes)
-			used += describe_coro(sched, &sched->coros[i], text + used, text_bytes - used);
-	}
-	if (used + 1 < text_bytes)
-		used += (size_t)snprintf(text + used, text_bytes - used, "    last steps:");
-	for (uint64_t step = sched->steps > RECENT_NR ? sched->steps - RECENT_NR : 0; step < sched->steps; step++) {
-		const struct recent *recent = &sched->recent[step % RECENT_NR];
-
-		if (used + 1 < text_bytes)
-			used += (size_t)snprintf(text + used, text_bytes - used, " %s@%s",
-						 sched->coros[recent->number].name, sched_point_name(recent->point));
-	}
-}
+/* ---- rules ----------------------------------------------------------------------------------------------------- */
 
 /* A rule is broken; nobody goes on. From a coroutine it does not return. */
 static void fail(struct sched *sched, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -517,7 +212,7 @@ static void give_way(struct sched *sched, enum pc_yield_point point)
 
 	note_step(sched, self, point);
 	sched->step_wanted = sched->wants_step != NULL && sched->wants_step(sched->user, point);
-	sched->next = pick(sched);
+	sched->next = sched_pick(sched);
 	if (sched->next != self || sched->step_wanted)
 		to_main(sched, self, false);
 	if (self->state == CORO_COND || self->state == CORO_SPIN)
@@ -775,7 +470,7 @@ struct sched *sched_new(const struct sched_settings *settings, sched_wants_fn wa
 							       : 5 + pc_rng_below(&sched->rng, 40);
 	for (uint32_t i = 0; i < CHANGE_NR_MAX; i++)
 		sched->change_steps[i] = 1 + pc_rng_below(&sched->rng, 600u << pc_rng_below(&sched->rng, 4));
-	draw_hold(sched);
+	sched_draw_hold(sched);
 	sched->spurious = pc_rng_chance(&sched->rng, 25);
 	return sched;
 }
@@ -807,7 +502,7 @@ int sched_run(struct sched *sched)
 		if (sched->stop)
 			break;
 		if (sched->next == NULL)
-			sched->next = pick(sched);
+			sched->next = sched_pick(sched);
 		for (uint32_t i = 0; i < sched->coro_nr; i++)
 			all_ended &= sched->coros[i].state == CORO_ENDED;
 		if (all_ended)

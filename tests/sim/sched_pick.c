@@ -1,0 +1,151 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Who of the coroutines of a scheduler goes on, by the strategy of the seed. See sched_coro.h. */
+#include "sim/sched_coro_internal.h"
+
+#ifdef PC_PLANTS
+
+static bool can_run(const struct sched *sched, const struct coro *coro)
+{
+	switch (coro->state) {
+	case CORO_READY:
+		return true;
+	case CORO_COND:
+		return coro->woken || coro->deadline_ns <= sched->now_ns;
+	case CORO_SPIN:
+		/* What it waits for may have come before it began to spin. */
+		return coro->spin_rounds < SPIN_ROUNDS || coro->spin_seen != sched->progress - coro->own_progress;
+	default:
+		return false;
+	}
+}
+
+void sched_draw_hold(struct sched *sched)
+{
+	/* Between a look and what relies on it. */
+	static const enum pc_yield_point gaps[] = {
+		PC_YIELD_READ_PINNED,     PC_YIELD_READ_PINNED,   PC_YIELD_WB_LIMIT,        PC_YIELD_WB_LOOKED_UP,
+		PC_YIELD_WB_PINNED,       PC_YIELD_WB_COLLECTED,  PC_YIELD_SEG_POPPED,      PC_YIELD_SEG_RECORD,
+		PC_YIELD_WRITE_ROOM,      PC_YIELD_FILL_READ,     PC_YIELD_FILL_ROOM,       PC_YIELD_EVICT_PICKED,
+		PC_YIELD_RECLAIM_CHECKED, PC_YIELD_LOG_LOW,       PC_YIELD_LOG_PUBLISHED,   PC_YIELD_WB_SWEPT,
+		PC_YIELD_LOG_PUBLISHED,   PC_YIELD_LOG_PUBLISHED, PC_YIELD_FLUSH_ANNOUNCED, PC_YIELD_WB_TAIL,
+		PC_YIELD_CLEAN_SWEPT,
+	};
+
+	sched->hold_point =
+		(enum pc_yield_point)(PC_YIELD_FENCE + pc_rng_below(&sched->rng, PC_YIELD_POINT_NR - PC_YIELD_FENCE));
+	if (sched->settings.long_holds && pc_rng_chance(&sched->rng, 75))
+		sched->hold_point = gaps[pc_rng_below(&sched->rng, PC_ARRAY_NR(gaps))];
+	sched->hold_after = pc_rng_chance(&sched->rng, 50) ? 0 : pc_rng_below(&sched->rng, 6);
+}
+
+static void look_at_hold(struct sched *sched)
+{
+	struct coro *running = sched->running;
+
+	if (sched->held != NULL && (sched->held->state == CORO_ENDED || sched->steps >= sched->hold_until)) {
+		sched->held = NULL;
+		sched_draw_hold(sched);
+	}
+	if (sched->settings.strategy != SCHED_HOLD || sched->held != NULL || running == NULL ||
+	    running->point != sched->hold_point || running->state != CORO_READY)
+		return;
+	if (sched->hold_after > 0) {
+		sched->hold_after--;
+		return;
+	}
+	sched->held = running;
+	sched->hold_until = sched->steps + (sched->settings.long_holds ? UINT64_C(1024) << pc_rng_below(&sched->rng, 6)
+								       : UINT64_C(8) << pc_rng_below(&sched->rng, 11));
+}
+
+static uint32_t list_eligible(struct sched *sched, struct coro **out)
+{
+	uint32_t nr = 0;
+
+	for (uint32_t i = 0; i < sched->coro_nr; i++) {
+		if (can_run(sched, &sched->coros[i]) && &sched->coros[i] != sched->held)
+			out[nr++] = &sched->coros[i];
+	}
+	if (nr == 0 && sched->held != NULL) {
+		struct coro *held = sched->held;
+
+		sched->held = NULL;
+		sched_draw_hold(sched);
+		if (can_run(sched, held))
+			out[nr++] = held;
+	}
+	return nr;
+}
+
+/* Some conditions wake somebody for no reason; programs must bear it. Not always, or a wake-up that is missing would never show. */
+static void wake_spuriously(struct sched *sched)
+{
+	struct coro *coro;
+
+	if (!sched->spurious)
+		return;
+	coro = &sched->coros[pc_rng_below(&sched->rng, sched->coro_nr)];
+	if (coro->state == CORO_COND && pc_rng_chance(&sched->rng, 2))
+		coro->woken = true;
+}
+
+static struct coro *highest(struct coro *const *coros, uint32_t nr)
+{
+	struct coro *best = coros[0];
+
+	for (uint32_t i = 1; i < nr; i++) {
+		if (coros[i]->priority > best->priority)
+			best = coros[i];
+	}
+	return best;
+}
+
+static struct coro *choose(struct sched *sched, struct coro *const *coros, uint32_t nr)
+{
+	struct coro *running = sched->running;
+	bool stays = running != NULL && can_run(sched, running) && running != sched->held;
+
+	if (nr == 1)
+		return coros[0];
+	switch (sched->settings.strategy) {
+	case SCHED_PRIORITY:
+		for (uint32_t i = 0; i < CHANGE_NR_MAX; i++) {
+			if (sched->change_steps[i] == sched->steps && running != NULL)
+				running->priority = --sched->lowest_priority;
+		}
+		return highest(coros, nr);
+	case SCHED_RUN_ON:
+	case SCHED_HOLD:
+		if (stays && !pc_rng_chance(&sched->rng, sched->switch_pct))
+			return running;
+		break;
+	default:
+		break;
+	}
+	return coros[pc_rng_below(&sched->rng, nr)];
+}
+
+struct coro *sched_pick(struct sched *sched)
+{
+	struct coro *coros[SCHED_CORO_NR_MAX];
+	uint64_t first_ns = UINT64_MAX;
+	uint32_t nr;
+
+	look_at_hold(sched);
+	nr = list_eligible(sched, coros);
+	if (nr > 0) {
+		wake_spuriously(sched);
+		return choose(sched, coros, nr);
+	}
+	for (uint32_t i = 0; i < sched->coro_nr; i++) {
+		if (sched->coros[i].state == CORO_COND)
+			first_ns = PC_MIN(first_ns, sched->coros[i].deadline_ns);
+	}
+	if (first_ns == UINT64_MAX)
+		return NULL;
+	sched->now_ns = PC_MAX(sched->now_ns, first_ns);
+	nr = list_eligible(sched, coros);
+	return nr > 0 ? choose(sched, coros, nr) : NULL;
+}
+
+#endif
