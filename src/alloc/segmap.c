@@ -235,7 +235,7 @@ bool pc_segmap_pin_gen(struct pc_segmap *map, uint32_t seg_id, uint64_t gen)
 
 	pc_mutex_lock(&map->lock);
 	same = (get_state(seg) == PC_SS_OPEN || get_state(seg) == PC_SS_DATA ||
-		(get_state(seg) == PC_SS_TAKEN && PC_PLANTED(PC_PLANT_TAKEN_IS_PINNED))) &&
+		(PC_PLANTED(PC_PLANT_TAKEN_IS_PINNED) && get_state(seg) == PC_SS_TAKEN)) &&
 	       atomic_load_explicit(&seg->gen, memory_order_acquire) == gen;
 	if (same)
 		pc_seg_pin(seg);

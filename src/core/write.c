@@ -289,15 +289,14 @@ static int op_commit_once(struct op *op)
 		rc = pc_log_reserve(&cache->log, idx, pc_kbuf_slot_nr(&op->kbuf), PC_LOG_WRITER, &pos);
 	if (!rc) {
 		rc = op_store(op, pos);
-		if (rc)
-			rc = pc_core_failstop(cache, rc);
-		if (PC_PLANTED(PC_PLANT_RANGE_UNLOCKED)) {
+		if (!rc && PC_PLANTED(PC_PLANT_RANGE_UNLOCKED)) {
 			pc_index_unlock(cache->index, op->mask);
 			pc_index_lock(cache->index, op->mask);
-			if (!rc)
-				rc = pc_index_reserve_locked(cache->index, op->mask, op->reserve_nr);
+			rc = pc_index_reserve_locked(cache->index, op->mask, op->reserve_nr);
 		}
-		if (!rc)
+		if (rc)
+			rc = pc_core_failstop(cache, rc);
+		else
 			op_insert_locked(op, pos);
 		op_count_locked(op);
 		PC_YIELD(WRITE_INSERTED);
