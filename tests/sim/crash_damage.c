@@ -279,6 +279,9 @@ static void cure(struct damage *d)
 	uint32_t cured = 0;
 	bool lost[PC_ORACLE_BLOCK_NR_MAX];
 
+	/* Corrupt: poison stays where it is, and if the segment was freed before anybody met it there, the log may lie on it now. */
+	if (drain_rc == PCACHE_E_CORRUPT && d->len != 0 && !is_log(d))
+		return;
 	/* Full: what is lost needs a slot of the log that says so, and there may be none without an eviction. */
 	if (drain_rc != 0 && drain_rc != PCACHE_E_POISONED && drain_rc != PCACHE_E_FULL)
 		crash_fail(w, "drain of a damaged cache gives %d: %s", drain_rc, crash_error_text(drain_rc));
