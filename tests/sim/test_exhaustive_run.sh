@@ -11,8 +11,8 @@ if [ ! -x "$sim" ]; then
 	exit 77
 fi
 if [ -n "${PCACHE_SANITIZE:-}" ]; then
-	one=1/8
-	two=${EXHAUSTIVE_PART:-1/2000}
+	one=1/32
+	two=${EXHAUSTIVE_PART:-1/8000}
 else
 	one=1/1
 	two=${EXHAUSTIVE_PART:-1/160}
