@@ -25,8 +25,9 @@ static uint32_t target_free(struct pcache *cache)
 
 static uint32_t reclaim(struct pcache *cache)
 {
-	return pc_segmap_reclaim(&cache->map, pc_layout_tail(&cache->layout).dirty_tail_pos,
-				 pc_log_durable_pos(&cache->log));
+	uint64_t durable_pos = pc_log_durable_pos(&cache->log);
+
+	return pc_segmap_reclaim(&cache->map, pc_layout_tail(&cache->layout).dirty_tail_pos, durable_pos);
 }
 
 struct evict_ctx {
