@@ -83,9 +83,9 @@ static void read_again_and_all(struct scene *scene)
 	mem_backing_clear_faults(scene->rig.mb);
 	mem_backing_observe(scene->rig.mb, NULL, NULL);
 	rig_check_range(&scene->rig, SCENE_MISS_OFF, SCENE_MISS_BYTES);
-	rig_check_all(&scene->rig);
+	scene_check_all(scene);
 	rig_reopen(&scene->rig); /* nothing wrong was kept either */
-	rig_check_all(&scene->rig);
+	scene_check_all(scene);
 	scene_recovers(scene);
 }
 
@@ -208,7 +208,7 @@ static bool open_fails(const struct spec *spec, uint64_t nth, uint32_t ending)
 		mem_backing_crash(scene.rig.mb, NULL, NULL);
 	if (hit)
 		rig_open(&scene.rig);
-	rig_check_all(&scene.rig);
+	scene_check_all(&scene);
 	scene_recovers(&scene);
 	scene_down(&scene);
 	return hit;
@@ -241,7 +241,7 @@ static bool close_while_failing(const struct spec *spec, uint64_t nth)
 	mem_backing_observe(scene.rig.mb, NULL, NULL);
 	mem_backing_crash(scene.rig.mb, NULL, NULL); /* what was not flushed there is still in the cache */
 	rig_open(&scene.rig);
-	rig_check_all(&scene.rig);
+	scene_check_all(&scene);
 	rig_drain(&scene.rig);
 	rig_close(&scene.rig);
 	scene_down(&scene);
@@ -336,7 +336,8 @@ static uint64_t errors(uint32_t row, uint32_t col)
 			continue;
 		spec.op = (enum mem_backing_op)op;
 		spec.applied_bytes = row == BK_SHORT ? 512 : 0;
-		for (spec.ordering = 0; spec.ordering < 2; spec.ordering++)
+		for (spec.ordering = 0; spec.ordering < (row == BK_EINTR || row == BK_EAGAIN ? 1u : 2u);
+		     spec.ordering++)
 			nr += strike_each(col, &spec);
 		spec.ordering = 0;
 		spec.positive = row == BK_SHORT;
@@ -404,9 +405,9 @@ static void recover_copy(const struct scene *at_cut, struct pc_sim *sim, const u
 	mem_backing_crash(copy.rig.mb, keep_pending, &keep);
 	scene_check_backing(&copy, mem_backing_durable(copy.rig.mb));
 	rig_open(&copy.rig);
-	rig_check_all(&copy.rig);
+	scene_check_all(&copy);
 	rig_drain(&copy.rig);
-	rig_check_all(&copy.rig);
+	scene_check_all(&copy);
 	rig_kill(&copy.rig);
 	mem_backing_destroy(copy.rig.mb);
 }
@@ -422,7 +423,7 @@ static uint64_t recover_subsets(const struct scene *scene, bool any_subset)
 		pc_sim_wrap(pc_sim_view(scene->rig.sim), len, scene->rig.o.granularity, scene->rig.o.sim_flags, &sim),
 		0);
 	for (uint32_t kind = any_subset ? 1 : 0; kind < (any_subset ? 5u : 1u); kind++) {
-		uint32_t max = kind < 2 ? 1 : kind == 4 ? 6 : PC_MIN(pending, 16u);
+		uint32_t max = kind < 2 ? 1 : kind == 4 ? 6 : PC_MIN(pending, 10u);
 
 		for (uint32_t arg = 0; arg < max; arg++, nr++)
 			recover_copy(scene, sim, pc_sim_view(scene->rig.sim),

@@ -185,7 +185,7 @@ static uint64_t hanging_miss(void)
 			assert_memory_equal(got, scene.rig.model + SCENE_MISS_OFF + at, 512);
 	}
 	free(old);
-	rig_check_all(&scene.rig);
+	scene_check_all(&scene);
 	scene_recovers(&scene);
 	scene_down(&scene);
 	return 1;
@@ -223,7 +223,7 @@ static uint64_t hanging_worker(enum mem_backing_op op, bool with_close)
 		rig_open(&scene.rig);
 	}
 	scene_await(is_clean, &scene);
-	rig_check_all(&scene.rig);
+	scene_check_all(&scene);
 	rig_drain(&scene.rig);
 	(void)scene_calls(&scene); /* asserts that no two writes of a block overlapped */
 	rig_close(&scene.rig);
@@ -267,7 +267,7 @@ static uint64_t hanging_open(void)
 	assert_false(atomic_load(&job.done)); /* nothing is shown that the backing could still lose */
 	set_hang(&scene, 1u << MEM_BACKING_FLUSH, false);
 	job_end(&job);
-	rig_check_all(&scene.rig);
+	scene_check_all(&scene);
 	scene_recovers(&scene);
 	scene_down(&scene);
 	return 1;

@@ -187,7 +187,7 @@ static bool in_replay_at(enum damage_kind kind, enum damage_zone zone, uint64_t 
 
 static uint64_t in_replay(enum damage_kind kind, enum damage_zone zone)
 {
-	uint64_t nr = 0, step = kind == DM_POISON_2M ? 40 : 1;
+	uint64_t nr = 0, step = kind == DM_POISON_2M ? 40 : fault_is_slow() ? 5 : 1;
 
 	for (uint64_t nth = 1; in_replay_at(kind, zone, nth); nth += step)
 		nr++;
@@ -372,7 +372,7 @@ static uint64_t run(const struct fault_table *table, uint32_t row, uint32_t col)
 
 	if (table->arg == WH_REPLAY)
 		return in_replay((enum damage_kind)row, (enum damage_zone)col);
-	for (uint32_t i = 0; i < (row == DM_FLIP ? 2 * DAMAGE_FLIP_NR : 2); i++) {
+	for (uint32_t i = 0; i < (fault_is_slow() ? 1 : row == DM_FLIP ? 2 * DAMAGE_FLIP_NR : 2); i++) {
 		damage_up(&damage, (enum damage_kind)row, (enum damage_zone)col, i % 2, i / 2);
 		nr += cells[table->arg](&damage);
 		damage_down(&damage);

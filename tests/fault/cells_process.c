@@ -503,7 +503,7 @@ static uint64_t run_end(const struct fault_table *table, uint32_t row, uint32_t 
 	fault_clock_jump(true);
 	assert_true(fault_clock_jumps());
 	jump_during(&scene, col);
-	rig_check_all(&scene.rig);
+	scene_check_all(&scene);
 	rig_drain(&scene.rig);
 	/* Nothing of the library asked what time it is: there is nothing that could go wrong. */
 	assert_int_equal(fault_clock_jump(false), 0);

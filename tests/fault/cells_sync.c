@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "fault/matrix.h"
 #include "fault/scene.h"
@@ -138,6 +139,26 @@ static void *writer_main(void *arg)
 	return NULL;
 }
 
+/* A sync takes its time, so that the others have stored theirs meanwhile, and wait for it: one that fails fails theirs, too, whoever is next. */
+static const struct pc_media_ops *real_ops;
+static struct pc_media_ops slow_ops;
+
+static int slow_sync(struct pc_media *media)
+{
+	(void)usleep(2000);
+	return real_ops->sync(media);
+}
+
+static void slow_down(struct rig *rig)
+{
+	struct pc_media *media = pc_sim_media(rig->sim);
+
+	real_ops = media->ops;
+	slow_ops = *real_ops;
+	slow_ops.sync = slow_sync;
+	media->ops = &slow_ops;
+}
+
 /* Writers that share syncs: whose write was acknowledged has it, whoever synced. */
 static int write_group(struct synced *synced)
 {
@@ -145,6 +166,7 @@ static int write_group(struct synced *synced)
 	pthread_t threads[3];
 	int rc = 0;
 
+	slow_down(&synced->rig);
 	for (uint32_t i = 0; i < 3; i++) {
 		writers[i] = (struct writer){ .synced = synced, .off = SCENE_MISS_OFF + i * 16384 };
 		rig_pattern(&synced->rig, synced->rig.model + writers[i].off, 4096);
@@ -157,6 +179,7 @@ static int write_group(struct synced *synced)
 		if (writers[i].rc && (!rc || rc == PCACHE_E_FAILSTOP))
 			rc = writers[i].rc;
 	}
+	pc_sim_media(synced->rig.sim)->ops = real_ops;
 	return rc;
 }
 
@@ -435,6 +458,8 @@ static uint64_t run(const struct fault_table *table, uint32_t row, uint32_t col)
 	uint64_t nr = 0;
 
 	(void)table;
+	if (fault_is_slow())
+		seed_nr = PC_MIN(seed_nr, 2u);
 	for (uint32_t seed = 1; seed <= seed_nr; seed++)
 		for (uint64_t nth = 1; col == SY_FORMAT ? fail_format(row, nth, seed) : fail_nth(row, col, nth, seed);
 		     nth++)

@@ -20,6 +20,13 @@ const char *fault_why_not(const struct fault_table *table, uint32_t row, uint32_
 	return table->why_not ? table->why_not(table, row, col) : NULL;
 }
 
+bool fault_is_slow(void)
+{
+	const char *sanitize = getenv("PCACHE_SANITIZE");
+
+	return sanitize && strstr(sanitize, "thread");
+}
+
 struct cell {
 	const struct fault_table *table;
 	uint32_t row;

@@ -38,6 +38,8 @@ void scene_zero(struct scene *scene);
 void scene_up(struct scene *scene, uint32_t what); /* SCENE_WRITES, SCENE_ZEROES */
 void scene_down(struct scene *scene);
 
+/* Everything reads right; with nobody else in the cache, its run-time state is looked at as well. */
+void scene_check_all(struct scene *scene);
 /* Write-back steps until there is nothing to do (0) or one fails. */
 int scene_write_back(struct scene *scene);
 /* What is cached, clean and dirty, reads right; a write and a flush work. */

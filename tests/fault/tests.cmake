@@ -20,3 +20,8 @@ foreach(program IN LISTS FAULT_PROGRAMS)
 		endforeach()
 	endif()
 endforeach()
+
+# Thousands of caches are made and dropped; on a busy machine that takes its time.
+if(CMOCKA_FOUND)
+	set_tests_properties(fault_backing fault_media PROPERTIES TIMEOUT ${SYSTEM_TIMEOUT_S})
+endif()
