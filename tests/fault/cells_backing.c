@@ -288,8 +288,8 @@ static uint64_t strike_each(uint32_t col, const struct spec *spec)
 {
 	uint64_t nr = 0;
 
-	for (uint32_t variant = 0; variant < 2; variant++)
-		for (uint64_t nth = 1; strike(col, spec, nth, variant); nth++)
+	for (uint32_t variant = 0; variant < (fault_is_slow() ? 1u : 2u); variant++)
+		for (uint64_t nth = 1; strike(col, spec, nth, variant); nth += fault_is_slow() ? 2 : 1)
 			nr++;
 	return nr;
 }
@@ -325,6 +325,7 @@ static uint64_t errors(uint32_t row, uint32_t col)
 	static const int errs[BK_ROW_NR] = { [BK_EINTR] = EINTR, [BK_EAGAIN] = EAGAIN, [BK_ENOSPC] = ENOSPC };
 	bool for_good = row == BK_FOR_GOOD || row == BK_ENOSPC;
 	struct spec spec = { .err = errs[row] ? errs[row] : EIO };
+	uint32_t ordering_nr = row == BK_EINTR || row == BK_EAGAIN || fault_is_slow() ? 1 : 2;
 	uint64_t nr = 0;
 
 	if (for_good)
@@ -336,8 +337,7 @@ static uint64_t errors(uint32_t row, uint32_t col)
 			continue;
 		spec.op = (enum mem_backing_op)op;
 		spec.applied_bytes = row == BK_SHORT ? 512 : 0;
-		for (spec.ordering = 0; spec.ordering < (row == BK_EINTR || row == BK_EAGAIN ? 1u : 2u);
-		     spec.ordering++)
+		for (spec.ordering = 0; spec.ordering < ordering_nr; spec.ordering++)
 			nr += strike_each(col, &spec);
 		spec.ordering = 0;
 		spec.positive = row == BK_SHORT;
@@ -463,10 +463,10 @@ static bool cut_at(struct scene *scene, uint32_t col, uint64_t nth)
 
 static uint64_t power_cuts(uint32_t row, uint32_t col)
 {
+	uint64_t nr = 0, step = fault_is_slow() ? 4 : 1;
 	bool more = true;
-	uint64_t nr = 0;
 
-	for (uint64_t nth = 1; more; nth++) {
+	for (uint64_t nth = 1; more; nth += step) {
 		struct scene scene;
 
 		more = cut_at(&scene, col, nth);
