@@ -533,7 +533,7 @@ static int poison_locked(struct pcache *cache, const struct pc_extent *version, 
 		return 0;
 	rc = pc_index_reserve_locked(cache->index, mask, 2 * kbuf.key_nr);
 	if (!rc)
-		rc = pc_log_reserve(&cache->log, idx, pc_kbuf_slot_nr(&kbuf), PC_LOG_CLEANING, &apply.pos);
+		rc = pc_log_reserve(&cache->log, idx, pc_kbuf_slot_nr(&kbuf), PC_LOG_POISON, &apply.pos);
 	if (rc)
 		return rc;
 	pc_append_commit(cache, idx, apply.pos, &kbuf);

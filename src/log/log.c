@@ -36,6 +36,7 @@ int pc_log_init(struct pc_log *log, struct pc_layout *layout, struct pc_segmap *
 	log->slots_shift = (uint32_t)__builtin_ctz(log->slots_per_seg);
 	log->kset_slots_max = PC_MIN(log->slots_per_seg, PC_KSET_SLOTS_MAX);
 	log->flush_reserve_slots = page ? PC_MIN(2 * PC_PAGE_BYTES / PC_SLOT_BYTES, log->slots_per_seg / 2) : 8;
+	log->poison_reserve_slots = log->slots_per_seg / 4;
 	log->max_segs = PC_MAX(4u, layout->super.segment_nr / 4);
 	log->ring_nr = layout->super.segment_nr;
 	for (uint32_t i = 0; i < PC_INFLIGHT_NR; i++)
@@ -90,10 +91,14 @@ uint64_t pc_log_media_off(const struct pc_log *log, uint64_t pos)
 
 static uint64_t limit_of(struct pc_log *log, enum pc_log_user user)
 {
+	uint64_t limit = atomic_load_explicit(&log->cap_end, memory_order_acquire);
+
 	if (user == PC_LOG_WRITER)
 		return atomic_load_explicit(&log->writer_limit, memory_order_acquire);
-	return atomic_load_explicit(&log->cap_end, memory_order_acquire) -
-	       (user == PC_LOG_CLEANING ? log->flush_reserve_slots : 0);
+	if (user == PC_LOG_FLUSH)
+		return limit;
+	limit -= log->flush_reserve_slots;
+	return user == PC_LOG_POISON ? limit : limit - log->poison_reserve_slots;
 }
 
 /*

@@ -43,6 +43,7 @@ struct pc_log {
 	uint32_t slots_shift;
 	uint32_t kset_slots_max; /* no kset is longer */
 	uint32_t flush_reserve_slots; /* at the end of the capacity, for flushes only */
+	uint32_t poison_reserve_slots; /* before these, for POISON keys and flushes */
 	uint32_t max_segs; /* writers do not let the log grow beyond this */
 	struct pc_log_seg *ring; /* by ordinal % segment_nr; entries of [tail, cap_end) are constant */
 	uint32_t ring_nr;
@@ -59,7 +60,11 @@ struct pc_log {
 	struct pc_inflight inflight[PC_INFLIGHT_NR];
 };
 
-enum pc_log_user { PC_LOG_WRITER, PC_LOG_CLEANING, PC_LOG_FLUSH };
+/*
+ * Each may go further than the one before. Damaged dirty data must get its POISON key before the dirty tail can pass it, or nothing behind it would ever be written back; so
+ * cleaning, which can drop what it does not append, leaves room for that.
+ */
+enum pc_log_user { PC_LOG_WRITER, PC_LOG_CLEANING, PC_LOG_POISON, PC_LOG_FLUSH };
 
 /* head, tail, cap_end and the ring are filled in by format or recovery. 0, -ENOMEM, -errno. */
 int pc_log_init(struct pc_log *log, struct pc_layout *layout, struct pc_segmap *map, uint64_t (*nonce)(void *),

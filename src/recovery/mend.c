@@ -201,6 +201,18 @@ static int make_room_for_mark(struct pcache *cache)
 	return rc > 0 ? 0 : rc ? rc : PCACHE_E_FULL;
 }
 
+/*
+ * Damaged dirty data needs a slot that says so before anything behind it can be written back; a log without one, and without a free segment, takes no mark. What was recovered is
+ * durable, and without stores no epoch can be merged with it: so it can be read.
+ */
+static int serve_reads_only(struct pcache *cache)
+{
+	pc_msg(&cache->msg, PCACHE_LOG_ERROR,
+	       "the log is full and damaged data keeps it from being cleaned: the cache can be read only; copy its data away and format it");
+	(void)pc_core_failstop(cache, PCACHE_E_FULL);
+	return 0;
+}
+
 int pc_recovery_mend(struct pcache *cache, const struct pc_replay *replay)
 {
 	struct pc_log *log = &cache->log;
@@ -240,6 +252,8 @@ int pc_recovery_mend(struct pcache *cache, const struct pc_replay *replay)
 		return rc;
 	(void)pc_segmap_reclaim(&cache->map, cache->layout.tail.dirty_tail_pos, head);
 	rc = make_room_for_mark(cache);
+	if (rc == PCACHE_E_FULL)
+		return serve_reads_only(cache);
 	if (rc)
 		return rc;
 	cache->flushed_head = 0;

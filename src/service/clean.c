@@ -107,8 +107,8 @@ static bool append_stale(struct pcache *cache, uint32_t shard_idx, struct pc_ext
 #endif
 
 /* Appends extents again, at most *slots_left slots, and gives them their new position. False: no slots, nothing was done. */
-static bool append_again(struct pcache *cache, uint32_t shard_idx, struct pc_extent *const *extents, uint32_t nr,
-			 uint64_t *slots_left)
+static bool append_again(struct pcache *cache, enum pc_log_user user, uint32_t shard_idx,
+			 struct pc_extent *const *extents, uint32_t nr, uint64_t *slots_left)
 {
 	struct pc_kbuf *kbuf = &cache->cleaner->kbuf;
 	uint64_t pos;
@@ -122,7 +122,7 @@ static bool append_again(struct pcache *cache, uint32_t shard_idx, struct pc_ext
 	for (uint32_t i = 0; i < nr; i++)
 		put_fragment(cache, kbuf, extents[i]);
 	if (pc_kbuf_slot_nr(kbuf) > *slots_left ||
-	    pc_log_reserve(&cache->log, shard_idx, pc_kbuf_slot_nr(kbuf), PC_LOG_CLEANING, &pos))
+	    pc_log_reserve(&cache->log, shard_idx, pc_kbuf_slot_nr(kbuf), user, &pos))
 		return false;
 	*slots_left -= pc_kbuf_slot_nr(kbuf);
 	pc_append_commit(cache, shard_idx, pos, kbuf);
@@ -139,7 +139,7 @@ static int append_poison(struct cleaning *cleaning, uint32_t shard_idx)
 
 	for (uint32_t i = 0; i < cleaning->found_nr; i++)
 		if (is_poison(cleaning->found[i]) &&
-		    !append_again(cleaning->cache, shard_idx, &cleaning->found[i], 1, &unlimited))
+		    !append_again(cleaning->cache, PC_LOG_POISON, shard_idx, &cleaning->found[i], 1, &unlimited))
 			return PCACHE_E_FULL;
 	return 0;
 }
@@ -151,7 +151,8 @@ static int move_found_locked(void *ctx, uint32_t shard_idx, uint64_t from_blk, u
 	int rc = 0;
 
 	if (cleaning->found_nr &&
-	    !append_again(cleaning->cache, shard_idx, cleaning->found, cleaning->found_nr, &cleaning->slots_left)) {
+	    !append_again(cleaning->cache, PC_LOG_CLEANING, shard_idx, cleaning->found, cleaning->found_nr,
+			  &cleaning->slots_left)) {
 		rc = append_poison(cleaning, shard_idx);
 		cleaning->drop_nr = visited_nr;
 		if (!rc)

@@ -378,7 +378,8 @@ void crash_damaged_life(struct crash_world *w, uint32_t seed)
 	crash_note(w->run, (uint64_t)(uint32_t)rc << 8 | d->zone);
 	if (rc == 0 && !w->run->stop)
 		judge_content(d);
-	if (rc == 0 && !w->run->stop)
+	/* Nothing can be stored where even the words that data is lost do not fit: what there is can be read. */
+	if (rc == 0 && !w->run->stop && !(d->zone == ZONE_DIRTY && atomic_load(&w->cache->failstop) == PCACHE_E_FULL))
 		cure(d);
 out:
 	w->damaged = false;
