@@ -244,7 +244,7 @@ int pc_layout_repair(struct pc_layout *layout)
 			if (layout->segrec_bad[id] & 1u << i)
 				put_segrec(layout, id, i);
 	}
-	/* Order: the mended copies before any new record, because an update overwrites one copy and must find the other whole. */
+	/* Order: the mended copies before any new record. A second line of defence: an update begins with the copy that was mended, and its first commit covers it. */
 	return pc_media_commit(layout->media);
 }
 
@@ -289,12 +289,9 @@ int pc_layout_create(struct pc_layout *layout)
 	rc = pc_media_commit(media);
 	if (rc)
 		return rc;
-	put_super_magic(layout, 1);
-	/* Order: one copy before the other, so that a crash leaves none or a whole one. */
-	rc = pc_media_commit(media);
-	if (rc)
-		return rc;
-	put_super_magic(layout, 0);
+	/* In any order: with either, the cache is there and whole; with none, there is none. */
+	for (i = 0; i < 2; i++)
+		put_super_magic(layout, i);
 	/* Order: both superblocks before format reports success. */
 	return pc_media_commit(media);
 }

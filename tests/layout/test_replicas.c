@@ -396,6 +396,7 @@ struct reformat {
 	uint8_t *scratch;
 	uint8_t *images[IMAGES_MAX];
 	uint32_t image_nr;
+	uint32_t inside_nr; /* images of cuts before format returned */
 	uint8_t old_uuid[16];
 	uint32_t olds, nones, news;
 };
@@ -485,9 +486,16 @@ static void power_cut_inside_format(void **state)
 		pcache_backing_free(backing);
 		pcache_config_free(config);
 		pc_sim_crash_at(rig.sim, 0, NULL, NULL);
+		ctx.inside_nr = ctx.image_nr;
+		on_format_fence(rig.sim, PC_SIM_AT_FENCE, &ctx);
+		assert_true(ctx.image_nr > ctx.inside_nr);
 		while (ctx.image_nr) {
+			const uint32_t others = ctx.olds + ctx.nones;
+
 			judge_format(&ctx, ctx.images[--ctx.image_nr]);
 			free(ctx.images[ctx.image_nr]);
+			/* Success was reported: it is the new cache. */
+			assert_true(ctx.image_nr < ctx.inside_nr || ctx.olds + ctx.nones == others);
 		}
 		assert_true(ctx.olds > 0);
 		assert_true(ctx.nones > 0);
