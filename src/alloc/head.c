@@ -86,7 +86,7 @@ static void add_piece(struct pc_heads *heads, struct pc_piece *pieces, uint32_t 
 	};
 }
 
-/* After a sync the next allocation starts on a fresh page, so that a page with durable data is not written again. */
+/* After a flush, or another sync that is counted, the next allocation starts on a fresh page: what was made durable is not stored to again (DESIGN.md says where it is). */
 static void align_after_sync(struct pc_heads *heads, struct pc_head *head)
 {
 	uint64_t sync_nr = atomic_load_explicit(&heads->sync_nr, memory_order_acquire);

@@ -40,7 +40,7 @@ static uint64_t durable_below(struct pcache *cache, uint64_t pos)
 }
 
 /*
- * Page granularity: fills the rest of the page behind the mark, so that the next group starts on a fresh page. Returns the end of what belongs to this flush: a writer may
+ * Page granularity: fills the rest of the page behind the mark, so that the next group is not stored to the page of the mark. Returns the end of what belongs to this flush: a writer may
  * have been faster, and then the slots behind the mark are his.
  */
 static uint64_t pad_page(struct pcache *cache, uint64_t mark_pos)

@@ -178,6 +178,43 @@ static void durable_at_page_granularity(void **state)
 	rig_down(&rig);
 }
 
+/* Page granularity: a flush fills the page of its mark, so that later groups are stored to other pages. A durable write does not, nor does a sync of the services. */
+static void flush_fills_its_page(void **state)
+{
+	const uint32_t page_slots = PC_PAGE_BYTES / PC_SLOT_BYTES;
+	struct pc_log_reader reader;
+	struct pc_kset kset;
+	struct pc_log *log;
+	struct rig rig;
+	const void *buf;
+	uint64_t first;
+
+	(void)state;
+	rig_zero(&rig);
+	rig.o.granularity = PC_GRAN_PAGE;
+	rig.o.segment_bytes = 4 * PC_PAGE_BYTES;
+	rig_up(&rig);
+	log = &rig.cache->log;
+	rig_flush(&rig);
+	first = head(log);
+	assert_int_equal(first % page_slots, 0);
+	rig_write(&rig, 0, 512, PCACHE_DURABLE);
+	rig_write(&rig, 512, 512, PCACHE_DURABLE);
+	assert_int_equal(head(log), first + 2);
+	assert_int_equal(pc_log_durable_pos(log), first + 2);
+	rig_flush(&rig);
+	assert_int_equal(head(log), first + page_slots);
+	assert_int_equal(pc_log_reader_init(&reader, log), 0);
+	assert_int_equal(pc_log_reader_at(&reader, first + 3, head(log), &kset, &buf), PC_VALID);
+	assert_int_equal(kset.type, PC_KSET_VOID);
+	assert_int_equal(kset.slot_nr, page_slots - 3);
+	pc_log_reader_fini(&reader);
+	/* Nothing new: nothing is stored. */
+	rig_flush(&rig);
+	assert_int_equal(head(log), first + page_slots);
+	rig_down(&rig);
+}
+
 static void chain_grows_and_shrinks_in_order(void **state)
 {
 	struct pc_log *log;
@@ -368,6 +405,7 @@ int main(void)
 		cmocka_unit_test(limits_by_user),
 		cmocka_unit_test(low_is_the_oldest_in_flight),
 		cmocka_unit_test(durable_at_page_granularity),
+		cmocka_unit_test(flush_fills_its_page),
 		cmocka_unit_test(chain_grows_and_shrinks_in_order),
 		cmocka_unit_test(mark_carries_the_lowest_in_flight),
 		cmocka_unit_test(reader_over_poison),
