@@ -14,6 +14,7 @@
 #include "sim/sched_internal.h"
 
 #define READ_BLK 16u
+#define FILL_UNIT_NR_MAX 320u /* more than the log of such a cache has slots */
 
 static const uint32_t allowed[ACTOR_KIND_NR] = {
 	[ACTOR_WRITER] = 1u << PC_GEN_WRITE | 1u << PC_GEN_DURABLE | 1u << PC_GEN_BATCH | 1u << PC_GEN_DISCARD |
@@ -50,6 +51,8 @@ static void tame(struct actor *actor, struct pc_gen_op *op)
 				(uint32_t)(actor->w->run->settings->seed % (shape->backing_blk / 2)) + range.blk % 10;
 			range.len_blk = PC_MIN(1 + range.len_blk % 6, shape->backing_blk - range.blk);
 		}
+		if (actor->w->run->plan.short_ranges)
+			range.len_blk = PC_MIN(range.len_blk, 1u);
 		range.len_blk = PC_MIN(range.len_blk, left_blk);
 		for (uint32_t j = 0; j < kept_nr; j++)
 			keep &= !overlaps(&range, &op->ranges[j]);
@@ -120,7 +123,8 @@ static int call_unit(struct actor *actor, const struct pc_gen_op *op, const stru
 	}
 }
 
-static void do_unit(struct actor *actor, const struct pc_gen_op *op)
+/* What the unit returned. */
+static int do_unit(struct actor *actor, const struct pc_gen_op *op)
 {
 	struct world *w = actor->w;
 	const uint64_t block_bytes = w->run->shape.block_bytes;
@@ -131,7 +135,7 @@ static void do_unit(struct actor *actor, const struct pc_gen_op *op)
 	uint8_t *at = actor->buf;
 	int rc;
 
-	if (op->kind == PC_GEN_WRITE && op->arg != 0)
+	if ((op->kind == PC_GEN_WRITE && op->arg != 0) || actor->nowait)
 		flags |= PCACHE_NOWAIT;
 	for (uint32_t i = 0; i < op->range_nr; i++) {
 		const struct pc_gen_range *range = &op->ranges[i];
@@ -151,6 +155,7 @@ static void do_unit(struct actor *actor, const struct pc_gen_op *op)
 		(void)op_failed(actor, "a write", rc);
 	if (!so_end(w->so, unit, rc == 0, (flags & PCACHE_DURABLE) != 0))
 		sched_fail(w, "%s", so_text(w->so));
+	return rc;
 }
 
 static void do_read(struct actor *actor, uint32_t blk, uint32_t len_blk, uint32_t flags)
@@ -212,7 +217,7 @@ static void do_op(struct actor *actor, const struct pc_gen_op *op)
 	case PC_GEN_REOPEN:
 		break;
 	default:
-		do_unit(actor, op);
+		(void)do_unit(actor, op);
 		break;
 	}
 }
@@ -230,6 +235,8 @@ void sched_ops_run(struct actor *actor)
 		pc_gen_op_to_text(&op, text, sizeof(text));
 		sched_note(text);
 		sched_yield_at(PC_YIELD_CALL);
+		actor->nowait = actor->w->run->plan.nowait_pct != 0 &&
+				pc_rng_chance(&actor->rng, actor->w->run->plan.nowait_pct);
 		do_op(actor, &op);
 		actor->w->run->result->calls++;
 	}
@@ -247,6 +254,43 @@ void sched_actors_run(struct world *w)
 		w->actors[i].coro = sched_start(w->sched, w->actors[i].name, actor_main, &w->actors[i]);
 	for (uint32_t i = 0; i < w->actor_nr; i++)
 		sched_join(w->actors[i].coro);
+}
+
+/* One range after the other until there is no room. */
+static void fill_with(struct actor *actor, enum pc_gen_kind kind, uint32_t unit_nr, uint32_t len_blk)
+{
+	const uint32_t backing_blk = actor->shape.backing_blk;
+	uint32_t blk = 0;
+
+	actor->nowait = true;
+	for (uint32_t i = 0; i < unit_nr; i++) {
+		const struct pc_gen_op op = { .kind = kind,
+					      .range_nr = 1,
+					      .ranges = { { blk, PC_MIN(len_blk, backing_blk - blk) } } };
+
+		if (do_unit(actor, &op) != 0)
+			break;
+		blk = (blk + op.ranges[0].len_blk) % backing_blk;
+	}
+}
+
+void sched_fill(struct actor *actor)
+{
+	const struct plan *plan = &actor->w->run->plan;
+	const struct pc_gen_shape *shape = &actor->shape;
+	const uint32_t segment_blk = shape->segment_bytes / shape->block_bytes;
+
+	sched_note("fills the cache");
+	if (plan->scene == SCENE_FULL || plan->scene_clean)
+		fill_with(actor, PC_GEN_WRITE, shape->backing_blk, 1 + pc_rng_below(&actor->rng, segment_blk));
+	if (plan->scene_clean)
+		sched_drain(actor->w);
+	else if (pc_rng_chance(&actor->rng, 70))
+		do_flush(actor);
+	if (plan->scene == SCENE_LOG_FULL)
+		fill_with(actor, PC_GEN_DISCARD, FILL_UNIT_NR_MAX, 1);
+	else if (plan->scene == SCENE_FULL && plan->scene_clean)
+		fill_with(actor, PC_GEN_WRITE, pc_rng_below(&actor->rng, shape->backing_blk), 1);
 }
 
 void sched_read_all(struct world *w)

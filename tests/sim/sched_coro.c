@@ -428,6 +428,12 @@ void sched_note(const char *text)
 	if (sched->settings.trace)
 		fprintf(stderr, "%*s%s: %s\n", (int)sched->running->number * 4, "", sched->running->name, text);
 	sched->last_end_step = sched->steps;
+	sched->calls++;
+}
+
+bool sched_holds(const struct sched *sched)
+{
+	return sched->held != NULL;
 }
 
 uint32_t sched_self(void)

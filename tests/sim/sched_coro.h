@@ -28,6 +28,8 @@ struct sched_settings {
 	uint64_t seed;
 	enum sched_strategy strategy;
 	bool long_holds; /* SCHED_HOLD: long enough for segments to be used again, at points without a lock above all */
+	bool scene; /* SCHED_HOLD: until others have ended some calls, and often at scene_point */
+	enum pc_yield_point scene_point;
 	bool trace; /* print every step on stderr */
 };
 
@@ -62,6 +64,7 @@ void sched_fence_as_other(void);
 
 /* --- figures --- */
 
+bool sched_holds(const struct sched *sched); /* somebody is held */
 uint64_t sched_digest(const struct sched *sched); /* of all steps */
 uint64_t sched_steps(const struct sched *sched);
 uint64_t sched_switches(const struct sched *sched);

@@ -92,7 +92,9 @@ struct sched {
 	enum pc_yield_point hold_point;
 	uint32_t hold_after; /* visits of the point before somebody is held */
 	struct coro *held;
-	uint64_t hold_until;
+	uint64_t hold_until; /* step */
+	uint64_t hold_until_calls; /* of a scene, or this many calls */
+	uint64_t calls; /* that have ended */
 	struct recent recent[RECENT_NR];
 	char text[3000];
 	ucontext_t main_context;

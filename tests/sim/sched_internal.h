@@ -16,6 +16,15 @@
 
 enum actor_kind { ACTOR_WRITER, ACTOR_READER, ACTOR_FLUSHER, ACTOR_STEPPER, ACTOR_MIXED, ACTOR_KIND_NR };
 
+/* Caches in which a window that a hold opens is met by others: what has to be there before the threads begin. */
+enum scene {
+	SCENE_NONE,
+	SCENE_TINY, /* few segments, most of them emptied by any overwrite */
+	SCENE_FULL, /* data in all segments but those that are kept for the log */
+	SCENE_LOG_FULL, /* no position left for writers */
+	SCENE_NR
+};
+
 /* What a seed draws beside the shape of the cache. */
 struct plan {
 	bool workers; /* worker threads, else the actors run the steps */
@@ -27,6 +36,11 @@ struct plan {
 	uint32_t mixes[ACTOR_NR_MAX];
 	bool storm; /* long lives in which segments come back soon, and somebody is held for long */
 	bool narrow; /* all ranges fall into a few blocks */
+	enum scene scene;
+	enum pc_yield_point scene_point; /* where somebody is held more often than elsewhere */
+	bool short_ranges; /* all ranges are one block */
+	bool scene_clean; /* what fills it is on the backing */
+	uint32_t nowait_pct; /* units that do not wait for room, beside those that the generator draws */
 	uint32_t cut_per_10000; /* steps after which the power fails */
 	enum pc_yield_point focus; /* the power fails here half of the time */
 	bool focused;
@@ -41,6 +55,7 @@ struct actor {
 	struct pc_rng rng;
 	struct pc_gen_shape shape; /* with its own mix */
 	uint32_t op_nr;
+	bool nowait; /* the unit at hand does not wait for room */
 	uint8_t *buf;
 	uint32_t coro;
 };
@@ -90,6 +105,10 @@ struct run {
 	bool enough; /* states: no more power cuts */
 };
 
+/* --- sched_plan.c --- */
+
+void sched_plan_draw(uint64_t seed, struct pc_gen_shape *out_shape, struct plan *out_plan);
+
 /* Notes a violation, and ends the run. From a coroutine it does not return. */
 void sched_fail(struct world *w, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
@@ -101,6 +120,8 @@ void sched_actors_draw(struct world *w, const struct plan *plan, uint64_t seed);
 void sched_actors_run(struct world *w);
 /* A sequence of operations in the calling coroutine. */
 void sched_ops_run(struct actor *actor);
+/* Fills the cache as the scene of the plan wants it. */
+void sched_fill(struct actor *actor);
 /* Reads everything, checks it, and leaves it in w->seen. */
 void sched_read_all(struct world *w);
 void sched_drain(struct world *w);

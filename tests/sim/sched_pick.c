@@ -4,6 +4,8 @@
 
 #ifdef PC_PLANTS
 
+#define SCENE_HOLD_STEPS 100000u /* should no call end */
+
 static bool can_run(const struct sched *sched, const struct coro *coro)
 {
 	switch (coro->state) {
@@ -35,14 +37,41 @@ void sched_draw_hold(struct sched *sched)
 		(enum pc_yield_point)(PC_YIELD_FENCE + pc_rng_below(&sched->rng, PC_YIELD_POINT_NR - PC_YIELD_FENCE));
 	if (sched->settings.long_holds && pc_rng_chance(&sched->rng, 75))
 		sched->hold_point = gaps[pc_rng_below(&sched->rng, PC_ARRAY_NR(gaps))];
+	if (sched->settings.scene && pc_rng_chance(&sched->rng, 75))
+		sched->hold_point = sched->settings.scene_point;
 	sched->hold_after = pc_rng_chance(&sched->rng, 50) ? 0 : pc_rng_below(&sched->rng, 6);
+	if (sched->settings.scene)
+		sched->hold_after = pc_rng_below(&sched->rng, 1u << pc_rng_below(&sched->rng, 4));
+}
+
+static bool hold_is_over(const struct sched *sched)
+{
+	return sched->held->state == CORO_ENDED || sched->steps >= sched->hold_until ||
+	       sched->calls >= sched->hold_until_calls;
+}
+
+static void hold(struct sched *sched, struct coro *coro)
+{
+	sched->held = coro;
+	sched->hold_until_calls = UINT64_MAX;
+	if (sched->settings.scene) {
+		sched->hold_until = sched->steps + SCENE_HOLD_STEPS;
+		/* Half of the time until nobody else can go on. */
+		if (pc_rng_chance(&sched->rng, 50))
+			sched->hold_until_calls =
+				sched->calls + 1 + pc_rng_below(&sched->rng, 2u << pc_rng_below(&sched->rng, 6));
+	} else if (sched->settings.long_holds) {
+		sched->hold_until = sched->steps + (UINT64_C(1024) << pc_rng_below(&sched->rng, 6));
+	} else {
+		sched->hold_until = sched->steps + (UINT64_C(8) << pc_rng_below(&sched->rng, 11));
+	}
 }
 
 static void look_at_hold(struct sched *sched)
 {
 	struct coro *running = sched->running;
 
-	if (sched->held != NULL && (sched->held->state == CORO_ENDED || sched->steps >= sched->hold_until)) {
+	if (sched->held != NULL && hold_is_over(sched)) {
 		sched->held = NULL;
 		sched_draw_hold(sched);
 	}
@@ -53,9 +82,7 @@ static void look_at_hold(struct sched *sched)
 		sched->hold_after--;
 		return;
 	}
-	sched->held = running;
-	sched->hold_until = sched->steps + (sched->settings.long_holds ? UINT64_C(1024) << pc_rng_below(&sched->rng, 6)
-								       : UINT64_C(8) << pc_rng_below(&sched->rng, 11));
+	hold(sched, running);
 }
 
 static uint32_t list_eligible(struct sched *sched, struct coro **out)

@@ -192,12 +192,15 @@ static uint64_t cut_media(struct world *w, struct world *child, uint32_t nth, ch
 	if (nth > 1 && pending_nr > 0)
 		policy =
 			(enum pc_sim_policy)(PC_SIM_MISSING + pc_rng_below(&w->rng, PC_SIM_POLICY_NR - PC_SIM_MISSING));
+	/* At the boundary that a scene aims at, what was stored last is what earlier stores allow. */
+	if (w->run->plan.scene != SCENE_NONE && nth > 1 && pending_nr > 0 && pc_rng_chance(&w->rng, 50))
+		policy = PC_SIM_LINE_SUFFIX;
 	arg_nr = pc_sim_policy_args(w->sim, policy);
 	if (arg_nr == UINT64_MAX)
 		arg = pc_rng_next(&w->rng);
 	else if (arg_nr > 1)
 		/* The last stores without the earlier ones, and the reverse, are where mistakes of order show. */
-		arg = pc_rng_chance(&w->rng, 30) ? arg_nr - 1 - pc_rng_below(&w->rng, 2)
+		arg = pc_rng_chance(&w->rng, w->run->plan.scene != SCENE_NONE ? 70 : 30) ? arg_nr - 1 - pc_rng_below(&w->rng, 2)
 						 : pc_rng_below(&w->rng, (uint32_t)arg_nr);
 	snprintf(text, text_bytes, "%s (%llu) of %zu words", names[policy],
 		 (unsigned long long)(arg_nr == UINT64_MAX ? 0 : arg), pending_nr);
@@ -282,6 +285,10 @@ static bool wants_cut(void *user, enum pc_yield_point point)
 		return false;
 	if (plan->focused && point == plan->focus)
 		return pc_rng_chance(&w->rng, 50);
+	if (plan->scene != SCENE_NONE && w->run->shape.page && point == PC_YIELD_SYNC)
+		return pc_rng_chance(&w->rng, 50);
+	if (plan->scene != SCENE_NONE && !w->run->shape.page && point == PC_YIELD_FENCE)
+		return pc_rng_chance(&w->rng, sched_holds(w->sched) ? 8 : 2);
 	return pc_rng_below(&w->rng, 10000) < plan->cut_per_10000;
 }
 
@@ -292,7 +299,7 @@ static void cut_power(void *user, enum pc_yield_point point)
 	w->cuts_left--;
 	w->run->result->cuts[point]++;
 	for (uint32_t nth = 0; nth < w->image_nr && !w->run->stop && !w->run->enough; nth++)
-		explore_image(w, pc_rng_chance(&w->rng, 60) ? 2 : pc_rng_below(&w->rng, 2), point);
+		explore_image(w, pc_rng_chance(&w->rng, w->image_nr == 1 ? 85 : 60) ? 2 : pc_rng_below(&w->rng, 2), point);
 	if (w->run->stop)
 		sched_stop(w->sched);
 }
@@ -373,6 +380,8 @@ static void first_life(void *arg)
 	open_cache(w);
 	warm.rng.state = pc_rng_mix(w->run->settings->seed + 17);
 	warm.buf = w->actors[0].buf;
+	if (w->run->plan.scene != SCENE_NONE)
+		sched_fill(&warm);
 	sched_ops_run(&warm);
 	w->cuts_left = cuts;
 	sched_actors_run(w);
@@ -424,6 +433,8 @@ static void run_world(struct world *w, void (*life)(void *arg), uint64_t seed, e
 	const struct sched_settings settings = { .seed = seed,
 						 .strategy = strategy,
 						 .long_holds = w->depth == 0 && run->plan.storm,
+						 .scene = w->depth == 0 && run->plan.scene != SCENE_NONE,
+						 .scene_point = run->plan.scene_point,
 						 .trace = run->settings->trace };
 	int rc;
 
@@ -483,76 +494,6 @@ static void recover_state(struct world *child, uint64_t key)
 }
 
 /* ---- one seed -------------------------------------------------------------------------------------------------- */
-
-/* Few blocks are written again and again, so that segments are emptied, freed and taken while somebody stands still. */
-static void draw_storm(struct pc_rng *rng, struct plan *plan)
-{
-	static const enum actor_kind kinds[] = { ACTOR_READER, ACTOR_WRITER, ACTOR_STEPPER, ACTOR_FLUSHER };
-
-	plan->storm = true;
-	plan->narrow = true;
-	plan->strategy = SCHED_HOLD;
-	plan->cut_per_10000 = 20;
-	plan->actor_nr = 4 + pc_rng_below(rng, ACTOR_NR_MAX - 3);
-	for (uint32_t i = 0; i < plan->actor_nr; i++) {
-		plan->kinds[i] = i < PC_ARRAY_NR(kinds) ? kinds[i] : (enum actor_kind)pc_rng_below(rng, ACTOR_KIND_NR);
-		plan->op_nrs[i] = 60 + pc_rng_below(rng, 60);
-		plan->mixes[i] = pc_rng_chance(rng, 40) ? 5 : pc_rng_below(rng, 6);
-	}
-}
-
-static void draw_plan(uint64_t seed, struct pc_gen_shape *shape, struct plan *plan)
-{
-	static const uint32_t rates[] = { 20, 60, 200, 600 };
-	bool long_life;
-	struct pc_rng rng = { pc_rng_mix(seed) };
-
-	pc_gen_shape(&rng, shape);
-	rng.state = pc_rng_mix(seed ^ UINT64_C(0xac70125));
-	memset(plan, 0, sizeof(*plan));
-	shape->faults = false;
-	shape->old_cache = false;
-	plan->workers = pc_rng_chance(&rng, 30);
-	plan->writeback_delay_ms = pc_rng_chance(&rng, 60) ? 0 : 1;
-	plan->strategy =
-		(enum sched_strategy)(pc_rng_chance(&rng, 20) ? SCHED_HOLD : pc_rng_below(&rng, SCHED_STRATEGY_NR));
-	long_life = pc_rng_chance(&rng, 25);
-	plan->actor_nr = 2 + pc_rng_below(&rng, ACTOR_NR_MAX - 1);
-	for (uint32_t i = 0; i < plan->actor_nr; i++) {
-		plan->kinds[i] =
-			(enum actor_kind)(pc_rng_chance(&rng, 30) ? ACTOR_WRITER : pc_rng_below(&rng, ACTOR_KIND_NR));
-		plan->op_nrs[i] = 2 + pc_rng_below(&rng, long_life ? 50 : 12);
-		plan->mixes[i] = pc_rng_below(&rng, 6);
-	}
-	plan->narrow = pc_rng_chance(&rng, 50);
-	plan->cut_per_10000 = rates[pc_rng_below(&rng, PC_ARRAY_NR(rates))];
-	if (pc_rng_chance(&rng, 12))
-		draw_storm(&rng, plan);
-	plan->focused = !plan->storm && pc_rng_chance(&rng, 40);
-	plan->focus = (enum pc_yield_point)(PC_YIELD_FENCE + pc_rng_below(&rng, PC_YIELD_POINT_NR - PC_YIELD_FENCE));
-}
-
-void sched_run_text(uint64_t seed, char *text, size_t text_bytes)
-{
-	static const char *const kinds[ACTOR_KIND_NR] = { "writer", "reader", "flusher", "stepper", "mixed" };
-	struct pc_gen_shape shape;
-	struct plan plan;
-	size_t used;
-
-	draw_plan(seed, &shape, &plan);
-	pc_gen_shape_to_text(&shape, text, text_bytes);
-	used = strlen(text);
-	used += (size_t)snprintf(
-		text + used, text_bytes - used, "; %s, %s%s, cuts %u/10000%s%s;",
-		plan.workers ? "worker threads" : "steps by callers", sched_strategy_name(plan.strategy),
-		plan.storm    ? ", storm"
-		: plan.narrow ? ", narrow"
-			      : "",
-		plan.cut_per_10000, plan.focused ? " and at " : "", plan.focused ? sched_point_name(plan.focus) : "");
-	for (uint32_t i = 0; i < plan.actor_nr && used < text_bytes; i++)
-		used += (size_t)snprintf(text + used, text_bytes - used, " %s x %u", kinds[plan.kinds[i]],
-					 plan.op_nrs[i]);
-}
 
 static void set_option(struct run *run, int option, uint64_t value)
 {
@@ -640,7 +581,7 @@ static void first_world(struct run *run)
 	w->rng.state = pc_rng_mix(seed + 2);
 	w->workers = run->plan.workers;
 	w->cuts_left = run->settings->depth == 0 ? 0 : 100;
-	w->image_nr = 3;
+	w->image_nr = run->plan.scene != SCENE_NONE ? 1 : 3;
 	sched_actors_draw(w, &run->plan, seed + 3);
 	backing = must(mem_backing_attach(w->mb));
 	if (pc_cache_format_media(pc_sim_media(w->sim), run->config, &w->tweaks, backing) != 0)
@@ -656,7 +597,7 @@ void sched_run_seed(const struct sched_run_settings *settings, struct sched_run_
 	memset(out_result, 0, sizeof(*out_result));
 	run->settings = settings;
 	run->result = out_result;
-	draw_plan(settings->seed, &run->shape, &run->plan);
+	sched_plan_draw(settings->seed, &run->shape, &run->plan);
 	config_init(run);
 	current_run = run;
 	for (uint32_t depth = 0; depth <= settings->depth; depth++)
