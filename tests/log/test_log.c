@@ -115,6 +115,39 @@ static void limits_by_user(void **state)
 	rig_down(&rig);
 }
 
+struct extension {
+	struct pc_log *log;
+	uint64_t cap_end;
+	uint32_t fences;
+};
+
+static void room_is_not_shown(struct pc_sim *sim, enum pc_sim_event event, void *user)
+{
+	struct extension *extension = user;
+
+	(void)sim, (void)event;
+	assert_int_equal(atomic_load(&extension->log->cap_end), extension->cap_end);
+	extension->fences++;
+}
+
+/* Nobody may store into a segment before its record, in both copies, is durable: after a crash it would be no part of the log, and what it holds would be lost. */
+static void room_comes_after_its_record(void **state)
+{
+	struct extension extension = { .fences = 0 };
+	struct rig rig;
+
+	(void)state;
+	extension.log = log_up(&rig);
+	extension.cap_end = atomic_load(&extension.log->cap_end);
+	pc_sim_crash_at(rig.sim, 0, room_is_not_shown, &extension);
+	assert_int_equal(pc_log_extend(extension.log, true), 0);
+	pc_sim_crash_at(rig.sim, 0, NULL, NULL);
+	assert_true(extension.fences >= 2);
+	assert_int_equal(pc_sim_pending_nr(rig.sim), 0);
+	assert_int_equal(atomic_load(&extension.log->cap_end), extension.cap_end + 64);
+	rig_down(&rig);
+}
+
 static void low_is_the_oldest_in_flight(void **state)
 {
 	struct pc_log *log;
@@ -403,6 +436,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(end_of_a_segment_is_padded),
 		cmocka_unit_test(limits_by_user),
+		cmocka_unit_test(room_comes_after_its_record),
 		cmocka_unit_test(low_is_the_oldest_in_flight),
 		cmocka_unit_test(durable_at_page_granularity),
 		cmocka_unit_test(flush_fills_its_page),
