@@ -52,7 +52,22 @@ static uint32_t any_blk(struct build *b)
 
 static void add_write(struct build *b, uint32_t len_max)
 {
-	add_range(b, PC_GEN_WRITE, any_blk(b), 1 + pc_rng_below(&b->rng, len_max));
+	const uint32_t len_blk = 1 + pc_rng_below(&b->rng, len_max);
+
+	add_range(b, PC_GEN_WRITE, any_blk(b), len_blk);
+}
+
+/* The arguments of a call are evaluated in any order, so none of them draws twice. */
+static void add_zeroes(struct build *b, uint32_t zeroes_pct)
+{
+	const uint32_t blk = any_blk(b);
+
+	add_range(b, pc_rng_chance(&b->rng, zeroes_pct) ? PC_GEN_ZEROES : PC_GEN_DISCARD, blk, 1);
+}
+
+static void add_either(struct build *b, uint32_t first_pct, enum pc_gen_kind first, enum pc_gen_kind second, uint32_t arg)
+{
+	(void)add(b, pc_rng_chance(&b->rng, first_pct) ? first : second, arg);
 }
 
 /* Background work, with these chances in percent. */
@@ -106,7 +121,7 @@ static void full_log(struct build *b)
 	small_segments(b, 12 + pc_rng_below(&b->rng, 8));
 	for (uint32_t i = 0; i < op_nr && room_for(b, 4); i++) {
 		if (pc_rng_chance(&b->rng, 92))
-			add_range(b, pc_rng_chance(&b->rng, 80) ? PC_GEN_ZEROES : PC_GEN_DISCARD, any_blk(b), 1);
+			add_zeroes(b, 80);
 		else
 			add_batch(b, 6);
 		if (pc_rng_chance(&b->rng, 2))
@@ -147,7 +162,7 @@ static void last_slots(struct build *b)
 			b->plan->ops[b->plan->op_nr - 1].arg = 1; /* does not wait for room */
 		}
 		for (uint32_t i = 0; i < 6; i++) {
-			(void)add(b, pc_rng_chance(&b->rng, 60) ? PC_GEN_CLEAN : PC_GEN_FLUSH, pc_rng_chance(&b->rng, 80));
+			add_either(b, 60, PC_GEN_CLEAN, PC_GEN_FLUSH, pc_rng_chance(&b->rng, 80));
 			if (b->plan->ops[b->plan->op_nr - 1].kind == PC_GEN_FLUSH)
 				b->plan->ops[b->plan->op_nr - 1].arg = 0;
 			if (pc_rng_chance(&b->rng, 20))
@@ -209,7 +224,7 @@ static void reopens(struct build *b)
 	for (uint32_t i = 0; i < 6; i++)
 		add_write(b, 6);
 	for (uint32_t i = 0; i < 40; i++) {
-		(void)add(b, pc_rng_chance(&b->rng, 70) ? PC_GEN_REOPEN : PC_GEN_CRASH, (uint32_t)pc_rng_next(&b->rng) & 0xffffff);
+		add_either(b, 70, PC_GEN_REOPEN, PC_GEN_CRASH, (uint32_t)pc_rng_next(&b->rng) & 0xffffff);
 		if (pc_rng_chance(&b->rng, 8))
 			add_write(b, 4);
 		work(b, 4, 2, 2);
@@ -236,7 +251,7 @@ static void part_filled(struct build *b)
 	for (uint32_t i = 0; i < 30; i++) {
 		for (uint32_t j = 1 + pc_rng_below(&b->rng, 3); j > 0; j--)
 			add_write(b, 2);
-		(void)add(b, pc_rng_chance(&b->rng, 60) ? PC_GEN_REOPEN : PC_GEN_CRASH, (uint32_t)pc_rng_next(&b->rng) & 0xffffff);
+		add_either(b, 60, PC_GEN_REOPEN, PC_GEN_CRASH, (uint32_t)pc_rng_next(&b->rng) & 0xffffff);
 		work(b, 15, 10, 5);
 	}
 }
@@ -267,7 +282,9 @@ static void epochs(struct build *b)
 {
 	b->plan->shape.order_batch = false;
 	for (uint32_t i = 0; i < 60; i++) {
-		add_range(b, PC_GEN_WRITE, pc_rng_below(&b->rng, PC_MIN(b->plan->shape.backing_blk, 12u)), 1 + pc_rng_below(&b->rng, 4));
+		const uint32_t len_blk = 1 + pc_rng_below(&b->rng, 4);
+
+		add_range(b, PC_GEN_WRITE, pc_rng_below(&b->rng, PC_MIN(b->plan->shape.backing_blk, 12u)), len_blk);
 		(void)add(b, PC_GEN_FLUSH, 0);
 		work(b, i > 30 ? 12 : 2, 2, 2);
 	}
