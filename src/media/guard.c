@@ -2,10 +2,10 @@
 /*
  * The guard: loads from the mapping that survive SIGBUS (option media_guard).
  *
- * A load from poisoned media, or from a page behind the end of a file that was truncated, is a SIGBUS. One function here, pc_guard_copy, is written in assembly, so that the
- * addresses of its instructions are known. The handler looks at two things: was the process at an instruction of that function, and does the address that could not be loaded
- * lie in a mapping that is guarded? Then it lets the function go on at its error return, and the signal is over: nothing is unwound, no mask changes, no state is kept for
- * each thread, and a load that does not fault costs nothing but the copy. In every other case the disposition that was there before gets the signal, as if we were not there.
+ * A load from poisoned media, or from a page behind the end of a file that was truncated, is a SIGBUS. The functions that load are written in assembly, so that the
+ * addresses of their instructions are known: pc_guard_copy here, for any length, and the loads of kernel.c, for whole lines. The handler looks at two things: was the process at
+ * an instruction of one of them, and does the address that could not be loaded lie in a mapping that is guarded? Then it lets the function go on at its error
+ * return, and the signal is over: nothing is unwound, no mask changes, no state is kept for each thread, and a load that does not fault costs nothing but the copy. In every other case the disposition that was there before gets the signal, as if we were not there.
  *
  * The copy uses plain loads: a string instruction that meets poison in its middle cannot be recovered on every processor.
  *
@@ -24,6 +24,8 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <ucontext.h>
+
+#include "media/kernel.h"
 
 /* ---- the copy ------------------------------------------------------------------------------------------------------- */
 
@@ -171,13 +173,21 @@ static uintptr_t instruction_of(const ucontext_t *context)
 #endif
 }
 
-static void continue_at_fault(ucontext_t *context)
+static void continue_at(ucontext_t *context, uintptr_t at)
 {
 #if defined(__x86_64__)
-	context->uc_mcontext.gregs[REG_RIP] = (greg_t)(uintptr_t)pc_guard_fault;
+	context->uc_mcontext.gregs[REG_RIP] = (greg_t)at;
 #else
-	context->uc_mcontext.pc = (uintptr_t)pc_guard_fault;
+	context->uc_mcontext.pc = at;
 #endif
+}
+
+/* Where a load goes on whose instruction faulted; 0: it is none of ours. */
+static uintptr_t fault_of(uintptr_t at)
+{
+	if (at >= (uintptr_t)pc_guard_copy && at < (uintptr_t)pc_guard_fault)
+		return (uintptr_t)pc_guard_fault;
+	return pc_kernel_fault_of(at);
 }
 
 /* A load or store of this thread, now; not a signal that somebody sent, nor the kernel's news of poison that nobody has touched yet. */
@@ -246,11 +256,11 @@ static void call_before(int sig, siginfo_t *info, void *context)
 
 static void on_sigbus(int sig, siginfo_t *info, void *context)
 {
-	uintptr_t at = instruction_of(context);
+	uintptr_t go_on = fault_of(instruction_of(context));
 	int saved_errno = errno;
 
-	if (is_fault(info) && at >= (uintptr_t)pc_guard_copy && at < (uintptr_t)pc_guard_fault && is_guarded(info))
-		continue_at_fault(context);
+	if (is_fault(info) && go_on && is_guarded(info))
+		continue_at(context, go_on);
 	else
 		call_before(sig, info, context);
 	errno = saved_errno;

@@ -27,6 +27,7 @@
 enum pc_granularity { PC_GRAN_BYTE = 0, PC_GRAN_CACHE_LINE = 1, PC_GRAN_PAGE = 2 }; /* values of PCACHE_GRANULARITY_* */
 
 struct pc_media;
+struct pc_kernel; /* media/kernel.h */
 
 struct pc_media_ops {
 	/* Copies len bytes to media_off, bypassing the CPU caches where the granularity allows. Any alignment. */
@@ -54,7 +55,11 @@ struct pc_media {
 	bool granularity_forced;
 	bool huge_pages; /* asked for and accepted */
 	bool read_only;
-	bool guarded; /* loads go through the op load; constant while threads share the handle */
+	bool guarded; /* loads go through the op load, or the kernel; constant while threads share the handle */
+	const struct pc_kernel
+		*kernel; /* for whole lines; NULL: copies and loads go through the ops. Only mappings have one */
+	uint8_t *
+		lines; /* base to store to non-temporally, where that makes durable; else NULL: stores go through the ops */
 	struct pc_mutex sync_lock; /* PC_RANK_MEDIA: one sync at a time */
 	_Atomic int sync_error; /* the first error of a sync; no later one counts. Written under sync_lock */
 };
@@ -155,10 +160,7 @@ static inline int pc_media_renew(struct pc_media *media, uint64_t media_off, uin
 	return media->ops->renew ? media->ops->renew(media, media_off, len) : 0;
 }
 
-/*
- * Copies len bytes (at most 4096) and returns the CRC32C of the bytes that were STORED, also if the caller changes src meanwhile: each piece is
- * taken into a local buffer once, and CRC and copy both use that.
- */
+/* Copies len bytes (at most 4096) and returns the CRC32C of the bytes that were STORED, also if the caller changes src meanwhile: it is loaded once. */
 uint32_t pc_media_copy_crc(struct pc_media *media, uint64_t media_off, const void *src, size_t len);
 
 /* memcpy, but none that the compiler makes of its own because it sees a small bound of the length: see media/copy.c. */

@@ -5,7 +5,7 @@
  * The mapping asks for page granularity, the weakest, so libpmem2 takes any file and reports what it found. PMEM2_FORCE_GRANULARITY
  * makes it report something else; that is the user's word against the platform's, so it is logged and shown in the information.
  *
- *   byte, cache line   copy: non-temporal stores without a drain (the odd bytes at both ends are stored and flushed); fence: drain, that is
+ *   byte, cache line   copy: non-temporal stores without a drain, whole lines by a kernel of ours (the odd bytes at both ends are stored and flushed); fence: drain, that is
  *                      sfence. Flushes and copies of a thread are ordered by a fence of the SAME thread only.
  *   page               copy: plain stores without a flush; flush and fence: nothing; sync: fdatasync.
  *
@@ -31,6 +31,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "media/kernel.h"
 #include "pcache/errors.h"
 
 /* pmem2_err_to_errno is in the header of libpmem2 1.12, but not exported. Errors of the system are -errno already. */
@@ -113,6 +114,8 @@ static void set_functions(struct pc_media_file *file, void *address)
 	file->drain_fn = pmem2_get_drain_fn(file->map);
 	file->copy_flags = is_page ? PMEM2_F_MEM_NOFLUSH : PMEM2_F_MEM_NONTEMPORAL | PMEM2_F_MEM_NODRAIN;
 	file->writable = file->media.read_only ? NULL : address;
+	file->media.kernel = pc_kernel_best();
+	file->media.lines = is_page || !file->media.kernel ? NULL : file->writable;
 }
 
 static void log_mapping(const struct pc_media_file *file)
@@ -170,7 +173,10 @@ static void file_copy(struct pc_media *media, uint64_t media_off, const void *sr
 	const struct pc_media_file *file = pc_media_file_of(media);
 
 	assert(file->writable != NULL && media_off <= media->len_bytes && len <= media->len_bytes - media_off);
-	(void)file->memcpy_fn(file->writable + media_off, src, len, file->copy_flags);
+	if (media->lines && (media_off | len) % PC_CACHE_LINE_BYTES == 0)
+		media->kernel->store(media->lines + media_off, src, len / PC_CACHE_LINE_BYTES);
+	else
+		(void)file->memcpy_fn(file->writable + media_off, src, len, file->copy_flags);
 }
 
 static void file_flush(struct pc_media *media, uint64_t media_off, uint64_t len)
@@ -208,6 +214,8 @@ static int file_sync(struct pc_media *media)
 static int file_load(struct pc_media *media, uint64_t media_off, void *dst, size_t len)
 {
 	assert(media_off <= media->len_bytes && len <= media->len_bytes - media_off);
+	if (media->kernel && len % PC_CACHE_LINE_BYTES == 0)
+		return media->kernel->load(dst, media->base + media_off, len / PC_CACHE_LINE_BYTES);
 	return pc_guard_load(dst, media->base + media_off, len);
 }
 
