@@ -38,14 +38,14 @@ int pc_heads_init(struct pc_heads *heads, struct pc_segmap *map, uint32_t head_n
 		return -ENOMEM;
 	for (i = 0; i < heads->head_nr; i++) {
 		heads->heads[i].seg_id = PC_SEG_NONE;
-		rc = pc_mutex_init(&heads->heads[i].lock, PC_RANK_HEAD, i);
+		rc = pc_spin_init(&heads->heads[i].lock, PC_RANK_HEAD, i);
 		if (rc)
 			goto undo_locks;
 	}
 	return 0;
 undo_locks:
 	while (i-- > 0)
-		pc_mutex_fini(&heads->heads[i].lock);
+		pc_spin_fini(&heads->heads[i].lock);
 	free(heads->heads);
 	heads->heads = NULL;
 	return rc;
@@ -54,7 +54,7 @@ undo_locks:
 void pc_heads_fini(struct pc_heads *heads)
 {
 	for (uint32_t i = 0; heads->heads && i < heads->head_nr; i++)
-		pc_mutex_fini(&heads->heads[i].lock);
+		pc_spin_fini(&heads->heads[i].lock);
 	free(heads->heads);
 	heads->heads = NULL;
 }
@@ -147,9 +147,9 @@ int pc_heads_alloc(struct pc_heads *heads, uint32_t len_blk, uint32_t leave_nr, 
 	struct pc_head *head = &heads->heads[thread_number() % heads->head_nr];
 	int rc;
 
-	pc_mutex_lock(&head->lock);
+	pc_spin_lock(&head->lock);
 	rc = alloc_locked(heads, head, len_blk, leave_nr, pieces, out_piece_nr, out_took);
-	pc_mutex_unlock(&head->lock);
+	pc_spin_unlock(&head->lock);
 	return rc;
 }
 

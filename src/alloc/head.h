@@ -18,7 +18,7 @@ struct pc_piece {
 };
 
 struct pc_head {
-	struct pc_mutex lock; /* PC_RANK_HEAD */
+	struct pc_spin lock; /* PC_RANK_HEAD */
 	uint32_t seg_id; /* PC_SEG_NONE: none yet */
 	uint32_t next_blk;
 	uint64_t sync_nr; /* value of pc_heads.sync_nr at the last allocation */

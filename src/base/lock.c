@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Mutexes with ranks, and condition variables on the monotonic clock.
+ * Mutexes and spin locks with ranks, and condition variables on the monotonic clock.
  *
  * Builds without NDEBUG keep the orders of the mutexes that a thread holds in a thread-local array. A thread that locks must
  * be above everything it holds: since all threads climb the same ladder, no circle of waiters can form. A try-lock never
@@ -18,9 +18,11 @@
 #include "base/lock.h"
 
 #include <errno.h>
+#include <linux/futex.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -171,6 +173,102 @@ void pc_mutex_unlock(struct pc_mutex *mutex)
 	if (pthread_mutex_unlock(&mutex->m) != 0)
 		die("unlock failed", mutex->order, 0);
 }
+
+/* ---- spin locks ------------------------------------------------------------------------------------------------ */
+
+#define SPIN_NR 64u /* some microseconds: longer than most holds */
+#define SPIN_YIELD_NR 4u
+#define SPIN_SLEEP_MIN_NS 100000L
+#define SPIN_SLEEP_MAX_NS 5000000L
+
+int pc_spin_init(struct pc_spin *spin, enum pc_lock_rank rank, uint32_t sub_rank)
+{
+	atomic_init(&spin->word, 0);
+	atomic_init(&spin->sleeper_nr, 0);
+	return pc_mutex_init(&spin->mutex, rank, sub_rank);
+}
+
+void pc_spin_fini(struct pc_spin *spin)
+{
+	if (atomic_load_explicit(&spin->word, memory_order_relaxed))
+		die("spin lock destroyed while in use", spin->mutex.order, 0);
+	pc_mutex_fini(&spin->mutex);
+}
+
+static inline void relax(void)
+{
+#if defined(__x86_64__)
+	__builtin_ia32_pause();
+#elif defined(__aarch64__)
+	__asm__ volatile("yield");
+#endif
+}
+
+static bool spin_take(struct pc_spin *spin)
+{
+	return atomic_load_explicit(&spin->word, memory_order_relaxed) == 0 &&
+	       atomic_exchange_explicit(&spin->word, 1, memory_order_acquire) == 0;
+}
+
+/*
+ * The holder stores 0 and then looks for sleepers; the processor may do the second before others see the first, and then a sleeper that came in between is not woken. So nobody
+ * sleeps without a limit. That happens within some nanoseconds, hence hardly ever.
+ */
+static void spin_sleep(struct pc_spin *spin, long sleep_ns)
+{
+	const struct timespec limit = { .tv_nsec = sleep_ns };
+
+	atomic_fetch_add_explicit(&spin->sleeper_nr, 1, memory_order_seq_cst);
+	(void)syscall(SYS_futex, &spin->word, FUTEX_WAIT_PRIVATE, 1, &limit, NULL, 0);
+	atomic_fetch_sub_explicit(&spin->sleeper_nr, 1, memory_order_relaxed);
+}
+
+static void spin_wait(struct pc_spin *spin)
+{
+	long sleep_ns = SPIN_SLEEP_MIN_NS;
+
+	for (uint32_t round = 0; !spin_take(spin); round++) {
+		if (round < SPIN_NR) {
+			relax();
+		} else if (round < SPIN_NR + SPIN_YIELD_NR) {
+			sched_yield();
+		} else {
+			spin_sleep(spin, sleep_ns);
+			sleep_ns = PC_MIN(2 * sleep_ns, SPIN_SLEEP_MAX_NS);
+		}
+	}
+}
+
+void pc_spin_lock_slow(struct pc_spin *spin)
+{
+	if (pc_sched) {
+		pc_sched->lock(&spin->mutex);
+		return;
+	}
+	check_above_held(spin->mutex.order, "lock below a held mutex");
+	spin_wait(spin);
+	note_locked(spin->mutex.order);
+}
+
+void pc_spin_unlock_slow(struct pc_spin *spin)
+{
+	if (pc_sched) {
+		pc_sched->unlock(&spin->mutex);
+		return;
+	}
+	note_unlocked(spin->mutex.order, "unlock of a mutex that is not held");
+	atomic_store_explicit(&spin->word, 0, memory_order_release);
+	if (atomic_load_explicit(&spin->sleeper_nr, memory_order_relaxed))
+		pc_spin_wake(spin);
+}
+
+/* One is enough: who gets the lock next looks for sleepers again. */
+void pc_spin_wake(struct pc_spin *spin)
+{
+	(void)syscall(SYS_futex, &spin->word, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+}
+
+/* ---- conditions ------------------------------------------------------------------------------------------------ */
 
 int pc_cond_init(struct pc_cond *cond)
 {

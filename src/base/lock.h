@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Mutexes with ranks, and condition variables on the monotonic clock.
+ * Mutexes and spin locks with ranks, and condition variables on the monotonic clock.
  *
  * A thread takes mutexes only in ascending order of (rank, sub-rank). Debug builds (without NDEBUG) check it and abort on a violation;
  * release builds check nothing. docs/LOCKING.md is the prose of this list.
@@ -9,6 +9,7 @@
 #define PC_BASE_LOCK_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "base/types.h"
 
@@ -35,6 +36,17 @@ struct pc_mutex {
 	uint32_t order; /* rank << 16 | sub-rank */
 };
 
+/*
+ * A lock for holds of less than a microsecond, in the same ladder of ranks. To take it costs one locked instruction, to release it none: after non-temporal stores and their fence a
+ * locked instruction waits until they have drained, a plain store does not. Who has spun for long sleeps; that needs no fence in the release, because a sleeper looks again by himself
+ * when a wake-up was missed.
+ */
+struct pc_spin {
+	_Atomic uint32_t word; /* 1: taken */
+	_Atomic uint32_t sleeper_nr;
+	struct pc_mutex mutex; /* its order; the lock itself under a deterministic scheduler */
+};
+
 struct pc_cond {
 	pthread_cond_t c;
 };
@@ -44,6 +56,32 @@ void pc_mutex_fini(struct pc_mutex *mutex);
 void pc_mutex_lock(struct pc_mutex *mutex);
 bool pc_mutex_trylock(struct pc_mutex *mutex);
 void pc_mutex_unlock(struct pc_mutex *mutex);
+
+int pc_spin_init(struct pc_spin *spin, enum pc_lock_rank rank, uint32_t sub_rank); /* 0 or -errno */
+void pc_spin_fini(struct pc_spin *spin);
+void pc_spin_lock_slow(struct pc_spin *spin); /* any state of the lock; checks the rank where checks are built in */
+void pc_spin_unlock_slow(struct pc_spin *spin);
+void pc_spin_wake(struct pc_spin *spin);
+
+static inline void pc_spin_lock(struct pc_spin *spin)
+{
+#if defined(NDEBUG) && !defined(PC_PLANTS)
+	if (__builtin_expect(atomic_exchange_explicit(&spin->word, 1, memory_order_acquire) == 0, 1))
+		return;
+#endif
+	pc_spin_lock_slow(spin);
+}
+
+static inline void pc_spin_unlock(struct pc_spin *spin)
+{
+#if defined(NDEBUG) && !defined(PC_PLANTS)
+	atomic_store_explicit(&spin->word, 0, memory_order_release);
+	if (__builtin_expect(atomic_load_explicit(&spin->sleeper_nr, memory_order_relaxed) != 0, 0))
+		pc_spin_wake(spin);
+#else
+	pc_spin_unlock_slow(spin);
+#endif
+}
 
 int pc_cond_init(struct pc_cond *cond); /* 0 or -errno */
 void pc_cond_fini(struct pc_cond *cond);

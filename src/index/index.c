@@ -112,13 +112,13 @@ uint64_t pc_index_mask(const struct pc_index *index, uint64_t vol_blk, uint64_t 
 void pc_index_lock(struct pc_index *index, uint64_t mask)
 {
 	for (; mask != 0; mask &= mask - 1)
-		pc_mutex_lock(&index->shards[__builtin_ctzll(mask)].mutex);
+		pc_spin_lock(&index->shards[__builtin_ctzll(mask)].lock);
 }
 
 void pc_index_unlock(struct pc_index *index, uint64_t mask)
 {
 	for (; mask != 0; mask &= mask - 1)
-		pc_mutex_unlock(&index->shards[__builtin_ctzll(mask)].mutex);
+		pc_spin_unlock(&index->shards[__builtin_ctzll(mask)].lock);
 }
 
 /* ---- the verbs --------------------------------------------------------------------------------------------------------- */
@@ -309,11 +309,11 @@ const char *pc_index_check(struct pc_index *index)
 	const char *text = NULL;
 
 	for (uint32_t i = 0; i < index->shard_nr && text == NULL; i++) {
-		pc_mutex_lock(&index->shards[i].mutex);
+		pc_spin_lock(&index->shards[i].lock);
 		text = pc_shard_check_locked(&index->shards[i]);
 		if (text == NULL)
 			text = check_stripes(index, i);
-		pc_mutex_unlock(&index->shards[i].mutex);
+		pc_spin_unlock(&index->shards[i].lock);
 	}
 	return text;
 }

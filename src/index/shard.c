@@ -51,7 +51,7 @@ static void counter_sub(_Atomic uint64_t *counter, uint64_t delta)
 int pc_shard_init(struct pc_shard *shard, uint32_t shard_idx)
 {
 	memset(shard, 0, sizeof(*shard));
-	return pc_mutex_init(&shard->mutex, PC_RANK_SHARD, shard_idx);
+	return pc_spin_init(&shard->lock, PC_RANK_SHARD, shard_idx);
 }
 
 void pc_shard_fini(struct pc_shard *shard)
@@ -63,7 +63,7 @@ void pc_shard_fini(struct pc_shard *shard)
 		free(slab);
 	}
 	free(shard->first_blks);
-	pc_mutex_fini(&shard->mutex);
+	pc_spin_fini(&shard->lock);
 }
 
 static void leaf_put(struct pc_shard *shard, union pc_leaf *leaf)

@@ -32,7 +32,7 @@ struct pc_slab {
 };
 
 struct pc_shard {
-	struct pc_mutex mutex;
+	struct pc_spin lock;
 	uint64_t *first_blks; /* root: vol_blk of the first extent of each leaf, ascending; apart, for the search */
 	struct pc_leaf_ref *refs; /* root: the leaves; same allocation as first_blks */
 	uint32_t leaf_nr;

@@ -39,6 +39,27 @@ static void pair_fini(struct pair *pair)
 	pc_mutex_fini(&pair->low);
 }
 
+/* The same ladder holds for spin locks. */
+static void do_spin_below_a_mutex(struct pair *pair)
+{
+	struct pc_spin spin;
+
+	if (pc_spin_init(&spin, PC_RANK_SHARD, 2))
+		_exit(1);
+	pc_mutex_lock(&pair->low);
+	pc_spin_lock(&spin);
+}
+
+static void do_mutex_below_a_spin(struct pair *pair)
+{
+	struct pc_spin spin;
+
+	if (pc_spin_init(&spin, PC_RANK_SHARD, 5))
+		_exit(1);
+	pc_spin_lock(&spin);
+	pc_mutex_lock(&pair->low);
+}
+
 static bool aborts(void (*act)(struct pair *pair))
 {
 	const struct rlimit no_core = { 0, 0 };
@@ -128,6 +149,8 @@ static void violations_abort(void **state)
 	assert_true(aborts(do_unlock_of_a_free_one));
 	assert_true(aborts(do_wait_below));
 	assert_true(aborts(do_wait_unlocked));
+	assert_true(aborts(do_spin_below_a_mutex));
+	assert_true(aborts(do_mutex_below_a_spin));
 }
 
 static void sub_rank_must_fit(void **state)
@@ -222,11 +245,88 @@ static void held_mutex_refuses_trylock(void **state)
 	pair_fini(&pair);
 }
 
+#define SPIN_THREAD_NR 8u
+#define SPIN_ROUND_NR 20000u
+
+struct spin_run {
+	struct pc_spin spin;
+	uint64_t plain; /* under the lock: a lost addition shows */
+	uint32_t slept_nr;
+};
+
+/* Most holds are short; some are so long that the others go to sleep. */
+static void *spin_adds(void *arg)
+{
+	struct spin_run *run = arg;
+
+	for (uint32_t i = 0; i < SPIN_ROUND_NR; i++) {
+		pc_spin_lock(&run->spin);
+		run->plain++;
+		if (i % (SPIN_ROUND_NR / 4) == 7) {
+			usleep(1000);
+			run->slept_nr += atomic_load(&run->spin.sleeper_nr) != 0;
+		}
+		pc_spin_unlock(&run->spin);
+	}
+	return NULL;
+}
+
+static void spin_lock_excludes(void **state)
+{
+	pthread_t threads[SPIN_THREAD_NR];
+	struct spin_run run = { .plain = 0 };
+
+	(void)state;
+	assert_int_equal(pc_spin_init(&run.spin, PC_RANK_SHARD, 0), 0);
+	for (uint32_t i = 0; i < SPIN_THREAD_NR; i++)
+		assert_int_equal(pthread_create(&threads[i], NULL, spin_adds, &run), 0);
+	for (uint32_t i = 0; i < SPIN_THREAD_NR; i++)
+		assert_int_equal(pthread_join(threads[i], NULL), 0);
+	assert_int_equal(run.plain, SPIN_THREAD_NR * SPIN_ROUND_NR);
+	assert_int_equal(atomic_load(&run.spin.sleeper_nr), 0);
+	pc_spin_fini(&run.spin);
+}
+
+struct sleeper_run {
+	struct pc_spin spin;
+	_Atomic bool done;
+};
+
+static void *take_once(void *arg)
+{
+	struct sleeper_run *run = arg;
+
+	pc_spin_lock(&run->spin);
+	pc_spin_unlock(&run->spin);
+	atomic_store(&run->done, true);
+	return NULL;
+}
+
+/* The release looked for sleepers before this one came: nobody wakes it, and it goes on all the same. */
+static void missed_wake_up_ends(void **state)
+{
+	struct sleeper_run run = { .done = false };
+	pthread_t thread;
+
+	(void)state;
+	assert_int_equal(pc_spin_init(&run.spin, PC_RANK_SHARD, 0), 0);
+	atomic_store(&run.spin.word, 1);
+	assert_int_equal(pthread_create(&thread, NULL, take_once, &run), 0);
+	while (atomic_load(&run.spin.sleeper_nr) == 0)
+		usleep(100);
+	assert_false(atomic_load(&run.done));
+	atomic_store(&run.spin.word, 0);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	assert_true(atomic_load(&run.done));
+	pc_spin_fini(&run.spin);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(legal_orders_pass),      cmocka_unit_test(violations_abort),
 		cmocka_unit_test(sub_rank_must_fit),      cmocka_unit_test(timed_wait_ends),
+		cmocka_unit_test(spin_lock_excludes),     cmocka_unit_test(missed_wake_up_ends),
 		cmocka_unit_test(two_threads_take_turns), cmocka_unit_test(held_mutex_refuses_trylock),
 	};
 
