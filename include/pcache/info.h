@@ -73,6 +73,8 @@ struct pcache_info {
 	uint64_t replica_repairs; /**< metadata copies repaired at open */
 	uint64_t media_errors; /**< reads of data or log since open that the media could not answer */
 	uint64_t segments_quarantined; /**< segments with damaged media, which get no new data until the cache is closed; what they hold counts above, too */
+	uint64_t index_bytes; /**< memory that the index takes for its extents */
+	uint64_t stored_bytes; /**< bytes stored to the media since open: data of writes and fills, log (padding included), records, all that cleaning appends again */
 };
 
 /**

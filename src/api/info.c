@@ -17,6 +17,7 @@ static uint64_t get(const _Atomic uint64_t *counter)
 static void fill_counters(const struct pcache *cache, struct pcache_info *info)
 {
 	const struct pc_stats *stats = &cache->stats;
+	uint64_t fill_bytes = 0;
 
 	for (uint32_t i = 0; i < PC_SHARD_NR_MAX; i++) {
 		const struct pc_shard_stats *shard = &stats->shard[i];
@@ -28,6 +29,7 @@ static void fill_counters(const struct pcache *cache, struct pcache_info *info)
 		info->write_ops += get(&shard->write_ops);
 		info->write_bytes += get(&shard->write_bytes);
 		info->discard_bytes += get(&shard->discard_bytes);
+		fill_bytes += get(&shard->fill_bytes);
 	}
 	info->flush_ops = get(&stats->flush_ops);
 	info->writeback_bytes = get(&stats->writeback_bytes);
@@ -39,6 +41,9 @@ static void fill_counters(const struct pcache *cache, struct pcache_info *info)
 	info->crc_errors = get(&stats->crc_errors);
 	info->replica_repairs = cache->replica_repair_nr;
 	info->media_errors = get(&stats->media_errors);
+	/* Every position of the log is stored once, as a slot or under a pad, and every byte of a write or fill once; nothing is moved. */
+	info->stored_bytes = info->write_bytes + fill_bytes + get(&cache->layout.stored_bytes) +
+			     (atomic_load(&cache->log.head) - cache->opened_head) * PC_SLOT_BYTES;
 }
 
 static void fill_space(struct pcache *cache, struct pcache_info *info)
@@ -68,6 +73,7 @@ static void fill_space(struct pcache *cache, struct pcache_info *info)
 	info->clean_bytes = (live_blk > dirty_blk ? live_blk - dirty_blk : 0) << cache->block_shift;
 	info->dirty_bytes = (dirty_blk + get(&cache->dirty_zero_blk)) << cache->block_shift;
 	info->extents = pc_index_extent_nr(cache->index);
+	info->index_bytes = pc_index_dram_bytes(cache->index);
 }
 
 static uint32_t state_flags(const struct pcache *cache)
@@ -161,6 +167,7 @@ int pc_api_probe_media(struct pc_media *media, struct pcache_info *info)
 		memset(&full, 0, sizeof(full));
 		pc_api_fill_info(cache, &full);
 		full.commit = PCACHE_COMMIT_AUTO;
+		full.stored_bytes = 0;
 		full.ordering = cache->layout.tail.flags & PC_TAIL_FLAG_ORDERING_BATCH ? PCACHE_ORDERING_BATCH
 										       : PCACHE_ORDERING_STRICT;
 		full.state_flags = pc_recovery_needs_mend(cache, &replay) ? 0 : PCACHE_STATE_CLEAN_CLOSE;

@@ -177,6 +177,9 @@ static int recover(struct pcache *cache)
 		rc = pc_recovery_mend(cache, &replay);
 	}
 	pc_replay_fini(&replay);
+	/* What is counted as stored begins here. */
+	cache->opened_head = atomic_load(&cache->log.head);
+	atomic_store(&cache->layout.stored_bytes, 0);
 	return rc;
 }
 

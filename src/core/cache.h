@@ -25,7 +25,7 @@
 /* Counters of one shard, written under its lock by plain stores that readers may see late. */
 struct pc_shard_stats {
 	_Alignas(64) _Atomic uint64_t read_ops, read_bytes, hit_bytes, miss_bytes, write_ops, write_bytes,
-		discard_bytes;
+		discard_bytes, fill_bytes;
 };
 
 struct pc_stats {
@@ -115,6 +115,7 @@ struct pcache {
 	struct pc_workers *workers;
 	void *stats_page; /* api/stats_page */
 	uint64_t replica_repair_nr;
+	uint64_t opened_head; /* log head when the cache had been opened; constant from then on */
 	const volatile uint8_t *fork_page; /* 1 in the process that opened the cache, 0 in a child */
 	bool owns_fork_page;
 	/* maintenance=caller: one round of background work in this thread: 1 did something, 0 nothing to do, negative error. Set when the services are. */

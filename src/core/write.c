@@ -582,6 +582,7 @@ static int fill_commit(struct op *op, struct pc_fill *fill)
 	if (rc)
 		return pc_core_failstop(cache, rc);
 	op_insert_locked(op, pos);
+	count(&cache->stats.shard[__builtin_ctzll(op->mask)].fill_bytes, (uint64_t)op->total_blk << cache->block_shift);
 	return 0;
 }
 

@@ -302,6 +302,14 @@ static unsigned int first_copy(unsigned int older)
 	return PC_PLANTED(PC_PLANT_NEWEST_COPY_FIRST) ? 1 - older : older;
 }
 
+/* Both copies of a record are about to be stored. */
+static void count_stored_locked(struct pc_layout *layout, size_t record_bytes)
+{
+	atomic_store_explicit(&layout->stored_bytes,
+			      atomic_load_explicit(&layout->stored_bytes, memory_order_relaxed) + 2 * record_bytes,
+			      memory_order_relaxed);
+}
+
 int pc_layout_store_tail_locked(struct pc_layout *layout, const struct pc_tail *tail)
 {
 	unsigned int first = first_copy(layout->tail_older);
@@ -310,6 +318,7 @@ int pc_layout_store_tail_locked(struct pc_layout *layout, const struct pc_tail *
 
 	layout->tail = *tail;
 	layout->tail.seq = before.seq + 1;
+	count_stored_locked(layout, sizeof(struct pcm_tail));
 	put_tail(layout, first);
 	layout->tail_older = (uint8_t)(1 - first);
 	/* Order: this copy before the other, because while one is torn the other must be whole. */
@@ -336,6 +345,7 @@ int pc_layout_store_segrec(struct pc_layout *layout, const struct pc_segrec *rec
 	before = layout->segrecs[id];
 	layout->segrecs[id] = *rec;
 	layout->segrecs[id].seq = before.seq + 1;
+	count_stored_locked(layout, sizeof(struct pcm_segrec));
 	put_segrec(layout, id, first);
 	layout->segrec_older[id] = (uint8_t)(1 - first);
 	/* Order: this copy before the other, because while one is torn the other must be whole. */

@@ -8,6 +8,8 @@
 #ifndef PC_LAYOUT_LAYOUT_H
 #define PC_LAYOUT_LAYOUT_H
 
+#include <stdatomic.h>
+
 #include "base/lock.h"
 #include "format/format.h"
 #include "media/media.h"
@@ -21,6 +23,7 @@ struct pc_layout {
 	struct pc_segrec *segrecs; /* the same for each segment */
 	uint8_t *segrec_older; /* which copy of each segment record is the older one, if they differ */
 	uint8_t tail_older;
+	_Atomic uint64_t stored_bytes; /* of updates; written under the lock, read by anyone */
 	/* What loading found, for recovery to mend. */
 	uint32_t super_bad; /* bit i: copy i must be rewritten */
 	uint32_t tail_bad;

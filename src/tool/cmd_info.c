@@ -95,6 +95,8 @@ static void print_live(const struct pcache_info *info)
 		printf("%-18s %.1f %%\n", "hit ratio", 100.0 * (double)info->hit_bytes / (double)looked_up);
 	line_bytes("written", info->write_bytes);
 	line_bytes("written back", info->writeback_bytes);
+	line_bytes("stored to media", info->stored_bytes);
+	line_bytes("index memory", info->index_bytes);
 	printf("%-18s %llu\n", "backing errors", (unsigned long long)info->backing_errors);
 	printf("%-18s %llu\n", "data CRC errors", (unsigned long long)info->crc_errors);
 	printf("%-18s %llu\n", "media errors", (unsigned long long)info->media_errors);
@@ -220,6 +222,8 @@ static void print_json(const char *path, const struct pcache_info *info)
 		{ "replica_repairs", info->replica_repairs },
 		{ "media_errors", info->media_errors },
 		{ "segments_quarantined", info->segments_quarantined },
+		{ "index_bytes", info->index_bytes },
+		{ "stored_bytes", info->stored_bytes },
 	};
 
 	print_json_identity(path, info);

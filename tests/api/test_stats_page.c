@@ -99,13 +99,13 @@ static struct pc_stats_page *create(void)
 static void fill(struct pcache_info *info, uint64_t number)
 {
 	memset(info, 0, sizeof(*info));
-	for (uint64_t *at = &info->segments; at <= &info->segments_quarantined; at++)
+	for (uint64_t *at = &info->segments; at <= &info->stored_bytes; at++)
 		*at = number + (uint64_t)(at - &info->segments);
 }
 
 static bool is_whole(const struct pcache_info *info)
 {
-	for (const uint64_t *at = &info->segments; at <= &info->segments_quarantined; at++) {
+	for (const uint64_t *at = &info->segments; at <= &info->stored_bytes; at++) {
 		if (*at != info->segments + (uint64_t)(at - &info->segments))
 			return false;
 	}
