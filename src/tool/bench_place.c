@@ -10,7 +10,9 @@
  * data.
  *
  * The backing under the cache is one that does nothing (reads give zeroes, writes are dropped), so that the cache is
- * measured and not a disk; unless the user gives one.
+ * measured and not a disk; unless the user gives one, or the job is about the backing: then it is a scratch file in TMPDIR, written once so that its blocks are there.
+ *
+ * All pages of both mappings are asked for before anything is measured, and how many of them are huge is read from the kernel afterwards.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -29,6 +31,7 @@
 #define CACHE_BYTES_MAX (UINT64_C(4) << 30) /* of those that are chosen here */
 #define CACHE_BYTES_MIN (UINT64_C(64) << 20)
 #define SIZE_BYTES_MAX (UINT64_C(1) << 30)
+#define LIMIT_BYTES_MAX (UINT64_C(1) << 30) /* of data that the limit only writes: far more than the CPU caches hold */
 
 /* ---- the backing that does nothing ------------------------------------------------------------ */
 
@@ -63,20 +66,22 @@ static int null_flush(void *user)
 	return 0;
 }
 
-static int new_backing(const struct bench_args *args, uint64_t size_bytes, struct pcache_backing **out_backing)
+static int new_backing(const struct bench_place *place, const struct bench_args *args,
+		       struct pcache_backing **out_backing)
 {
 	const struct pcache_backing_ops ops = {
 		.struct_bytes = sizeof(ops),
-		.size_bytes = size_bytes,
+		.size_bytes = place->spread_bytes,
 		.read = null_read,
 		.write = null_write,
 		.flush = null_flush,
 		.discard = null_zero,
 		.write_zeroes = null_zero,
 	};
+	const char *path = args->backing_path ? args->backing_path : place->backing_path;
 
-	if (args->backing_path)
-		return pcache_backing_file_new(args->backing_path, 0, out_backing);
+	if (path)
+		return pcache_backing_file_new(path, 0, out_backing);
 	return pcache_backing_new(&ops, NULL, out_backing);
 }
 
@@ -99,8 +104,8 @@ static uint64_t available_memory(void)
 	return bytes;
 }
 
-/* Bytes that may be taken in a directory: half of what is there. */
-static uint64_t room_in(const char *dir, bool *out_tmpfs)
+/* Bytes that may be taken in a directory: half of what is there, or what the user asked for as long as a tenth is left. */
+static uint64_t room_in(const char *dir, const struct bench_args *args, bool *out_tmpfs)
 {
 	struct statfs fs;
 	uint64_t room_bytes;
@@ -114,14 +119,21 @@ static uint64_t room_in(const char *dir, bool *out_tmpfs)
 
 		room_bytes = memory_bytes < room_bytes ? memory_bytes : room_bytes;
 	}
-	return room_bytes / 2;
+	return args->cache_bytes ? room_bytes / 10 * 9 : room_bytes / 2;
 }
 
-static uint64_t limit_bytes_for(const struct bench_args *args, uint64_t size_bytes)
+/* Jobs that write go round and round in it; reads need a place for each block. */
+static void choose_limit(struct bench_place *place, const struct bench_args *args, uint64_t unit)
 {
-	uint64_t bytes = size_bytes + (uint64_t)args->threads * BENCH_SLOT_NR * 64;
+	const unsigned int reads = 1u << BENCH_RANDREAD | 1u << BENCH_SEQREAD | 1u << BENCH_MIXED;
 
-	return (bytes + HUGE_BYTES - 1) & ~(HUGE_BYTES - 1);
+	place->limit_data_bytes = place->size_bytes;
+	if (!(args->jobs & reads) && place->limit_data_bytes > LIMIT_BYTES_MAX)
+		place->limit_data_bytes = LIMIT_BYTES_MAX;
+	if (place->limit_data_bytes < unit * args->threads * 2)
+		place->limit_data_bytes = unit * args->threads * 2;
+	place->limit_bytes = place->limit_data_bytes + (uint64_t)args->threads * BENCH_SLOT_NR * BENCH_SLOT_BYTES;
+	place->limit_bytes = (place->limit_bytes + HUGE_BYTES - 1) & ~(HUGE_BYTES - 1);
 }
 
 /* Fills in the sizes that the user left open; false if room_bytes do not suffice. */
@@ -148,7 +160,9 @@ static bool choose_sizes(struct bench_place *place, const struct bench_args *arg
 	place->size_bytes -= place->size_bytes % unit;
 	if (place->size_bytes < unit * args->threads)
 		place->size_bytes = unit * args->threads;
-	place->limit_bytes = limit_bytes_for(args, place->size_bytes);
+	place->spread_bytes = args->spread_bytes > place->size_bytes ? args->spread_bytes : place->size_bytes;
+	place->spread_bytes -= place->spread_bytes % unit;
+	choose_limit(place, args, unit);
 	return place->cache_bytes + place->limit_bytes <= room_bytes;
 }
 
@@ -218,16 +232,16 @@ static int choose_place(struct bench_place *place, const struct bench_args *args
 		dir = slash ? parent : ".";
 	} else if (!dir) {
 		dir = "/dev/shm";
-		if (!choose_sizes(place, args, room_in(dir, &tmpfs)))
+		if (!choose_sizes(place, args, room_in(dir, args, &tmpfs)))
 			dir = temporary_directory();
 	}
-	room_bytes = room_in(dir, &tmpfs);
+	room_bytes = room_in(dir, args, &tmpfs);
 	fits = choose_sizes(place, args, room_bytes);
 	if (!fits || !name_files(place, dir, path)) {
 		char want[TOOL_BYTES_TEXT], room[TOOL_BYTES_TEXT];
 
 		tool_error(dir,
-			   "no room: %s are wanted, %s may be taken (half of what is free); give a smaller "
+			   "no room: %s are wanted, %s may be taken; give a smaller "
 			   "--cache-size and --size, or a --cache elsewhere",
 			   tool_bytes_text(want, place->cache_bytes + place->limit_bytes),
 			   tool_bytes_text(room, room_bytes));
@@ -239,6 +253,51 @@ static int choose_place(struct bench_place *place, const struct bench_args *args
 	if (tmpfs && setenv("PMEM2_FORCE_GRANULARITY", "CACHE_LINE", 0) == 0)
 		place->text = "tmpfs: DRAM stands in for persistent memory";
 	return TOOL_OK;
+}
+
+/* ---- pages ------------------------------------------------------------ */
+
+/* A line of /proc/self/smaps that begins a mapping: its range and the inode of its file. */
+static bool parse_mapping(const char *line, unsigned long long *begin, unsigned long long *end,
+			  unsigned long long *inode)
+{
+	return sscanf(line, "%llx-%llx %*4s %*x %*x:%*x %llu", begin, end, inode) == 3;
+}
+
+double bench_place_populate(int fd)
+{
+	unsigned long long begin = 0, end = 0, inode = 0, kib, mapped_kib = 0, huge_kib = 0;
+	unsigned int pass;
+	struct stat st;
+	bool ours;
+
+	if (fstat(fd, &st) < 0)
+		return 0;
+	for (pass = 0; pass < 2; pass++) {
+		FILE *file = fopen("/proc/self/smaps", "r");
+		char line[512];
+
+		ours = false;
+		while (file && fgets(line, sizeof(line), file)) {
+			if (parse_mapping(line, &begin, &end, &inode)) {
+				ours = inode == (unsigned long long)st.st_ino;
+#ifdef MADV_POPULATE_WRITE
+				if (ours && pass == 0)
+					(void)madvise((void *)(uintptr_t)begin, (size_t)(end - begin),
+						      MADV_POPULATE_WRITE);
+#endif
+				if (ours && pass == 1)
+					mapped_kib += (end - begin) / 1024;
+			} else if (ours && pass == 1 &&
+				   (sscanf(line, "ShmemPmdMapped: %llu kB", &kib) == 1 ||
+				    sscanf(line, "FilePmdMapped: %llu kB", &kib) == 1)) {
+				huge_kib += kib;
+			}
+		}
+		if (file)
+			fclose(file);
+	}
+	return mapped_kib ? 100.0 * (double)huge_kib / (double)mapped_kib : 0;
 }
 
 /* ---- the files ------------------------------------------------------------ */
@@ -273,35 +332,93 @@ static int map_limit(struct bench_place *place)
 	return 0;
 }
 
+/* Every block written once, with something else than zeroes, so that a read or a write finds blocks and not holes. */
+static int fill_file(int fd, uint64_t bytes)
+{
+	static uint8_t piece[1 << 20];
+	uint64_t at;
+
+	memset(piece, 0x6b, sizeof(piece));
+	for (at = 0; at < bytes; at += sizeof(piece)) {
+		size_t part = bytes - at < sizeof(piece) ? (size_t)(bytes - at) : sizeof(piece);
+
+		if (pwrite(fd, piece, part, (off_t)at) != (ssize_t)part)
+			return errno ? -errno : -ENOSPC;
+	}
+	return fsync(fd) < 0 ? -errno : 0;
+}
+
+/* The file that the cache stands before, where the job is about it. */
+static int open_backing_file(struct bench_place *place, const struct bench_args *args)
+{
+	const char *dir = temporary_directory(), *path = args->backing_path;
+	struct statvfs fs;
+	char name[64];
+
+	if (!bench_job_wants_backing(args->jobs))
+		return TOOL_OK;
+	if (!path) {
+		char want[TOOL_BYTES_TEXT];
+
+		if (statvfs(dir, &fs) == 0 && (uint64_t)fs.f_bavail * fs.f_frsize < place->spread_bytes) {
+			tool_error(dir, "no room for a backing of %s; give a smaller --size, or a --backing elsewhere",
+				   tool_bytes_text(want, place->spread_bytes));
+			return TOOL_FAILED;
+		}
+		snprintf(name, sizeof(name), "/pcache-bench-%ld.backing", (long)getpid());
+		place->backing_path = join(dir, name);
+		path = place->backing_path;
+		if (!path)
+			return tool_fail("bench", -ENOMEM);
+	}
+	place->backing_fd =
+		open(path, args->backing_path ? O_RDWR | O_CLOEXEC : O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (place->backing_fd < 0)
+		return tool_fail(path, -errno);
+	if (!args->backing_path) {
+		int err = fill_file(place->backing_fd, place->spread_bytes);
+
+		return err < 0 ? tool_fail(path, err) : TOOL_OK;
+	}
+	return TOOL_OK;
+}
+
 static void remove_names(struct bench_place *place)
 {
 	if (place->cache_path)
 		(void)unlink(place->cache_path);
 	if (place->limit_path)
 		(void)unlink(place->limit_path);
+	if (place->backing_path)
+		(void)unlink(place->backing_path);
 	free(place->cache_path);
 	free(place->limit_path);
+	free(place->backing_path);
 	place->cache_path = NULL;
 	place->limit_path = NULL;
+	place->backing_path = NULL;
 }
 
 static int open_cache(struct bench_place *place, const struct bench_args *args)
 {
 	struct pcache_backing *backing = NULL;
-	int err;
+	int err, result;
 
 	if (args->backing_path && !args->force && tool_find_data(args->backing_path) >= 0) {
 		tool_error(args->backing_path, "holds data, which a benchmark overwrites; give another backing, or "
 					       "destroy the data with --force");
 		return TOOL_FAILED;
 	}
-	err = new_backing(args, place->size_bytes, &backing);
+	result = open_backing_file(place, args);
+	if (result != TOOL_OK)
+		return result;
+	err = new_backing(place, args, &backing);
 	if (err < 0)
-		return tool_fail(args->backing_path ? args->backing_path : "null backing", err);
-	if (pcache_backing_size(backing) < place->size_bytes) {
+		return tool_fail(args->backing_path ? args->backing_path : "backing", err);
+	if (pcache_backing_size(backing) < place->spread_bytes) {
 		tool_error(args->backing_path,
 			   "has %llu bytes, the working set %llu; give a smaller --size or a larger backing",
-			   (unsigned long long)pcache_backing_size(backing), (unsigned long long)place->size_bytes);
+			   (unsigned long long)pcache_backing_size(backing), (unsigned long long)place->spread_bytes);
 		pcache_backing_free(backing);
 		return TOOL_FAILED;
 	}
@@ -313,9 +430,35 @@ static int open_cache(struct bench_place *place, const struct bench_args *args)
 		pcache_backing_free(backing);
 		return tool_fail(place->cache_path, err);
 	}
+	place->cache_fd = open(place->cache_path, O_RDONLY | O_CLOEXEC);
+	if (place->cache_fd < 0)
+		return tool_fail(place->cache_path, -errno);
 	place->info.struct_bytes = sizeof(place->info);
 	err = pcache_info_get(place->cache, &place->info);
 	return err < 0 ? tool_fail(place->cache_path, err) : TOOL_OK;
+}
+
+int bench_place_reopen(struct bench_place *place, const struct bench_args *args, uint64_t *out_ns)
+{
+	struct pcache_backing *backing = NULL;
+	uint64_t begin_ns;
+	char path[64];
+	int err;
+
+	/* The file has no name any more; this one leads to it. */
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", place->cache_fd);
+	err = pcache_close(place->cache);
+	place->cache = NULL;
+	if (err == 0)
+		err = new_backing(place, args, &backing);
+	if (err < 0)
+		return err;
+	begin_ns = tool_now_ns();
+	err = pcache_open(path, args->config, backing, &place->cache);
+	*out_ns = tool_now_ns() - begin_ns;
+	if (err < 0)
+		pcache_backing_free(backing);
+	return err;
 }
 
 int bench_place_open(struct bench_place *place, const struct bench_args *args)
@@ -323,7 +466,7 @@ int bench_place_open(struct bench_place *place, const struct bench_args *args)
 	int result, err;
 
 	memset(place, 0, sizeof(*place));
-	place->limit_fd = -1;
+	place->limit_fd = place->cache_fd = place->backing_fd = -1;
 	result = choose_place(place, args);
 	if (result == TOOL_OK) {
 		err = map_limit(place);
@@ -331,6 +474,10 @@ int bench_place_open(struct bench_place *place, const struct bench_args *args)
 			result = tool_fail(place->limit_path ? place->limit_path : place->cache_path, err);
 		else
 			result = open_cache(place, args);
+	}
+	if (result == TOOL_OK) {
+		place->cache_huge_percent = bench_place_populate(place->cache_fd);
+		place->limit_huge_percent = bench_place_populate(place->limit_fd);
 	}
 	remove_names(place);
 	if (result != TOOL_OK)
@@ -348,7 +495,11 @@ int bench_place_close(struct bench_place *place)
 	place->limit_map = NULL;
 	if (place->limit_fd >= 0)
 		(void)close(place->limit_fd);
-	place->limit_fd = -1;
+	if (place->cache_fd >= 0)
+		(void)close(place->cache_fd);
+	if (place->backing_fd >= 0)
+		(void)close(place->backing_fd);
+	place->limit_fd = place->cache_fd = place->backing_fd = -1;
 	remove_names(place);
 	return err < 0 ? tool_fail("bench", err) : TOOL_OK;
 }

@@ -2,8 +2,8 @@
 /*
  * pcache bench: measures jobs on a cache of its own, each next to its limit.
  *
- * This file parses the arguments, runs one job after the other and prints. What is measured, and how, stands in
- * bench_run.c and bench_limit.c; where the files lie in bench_place.c.
+ * This file parses the arguments and runs one job after the other, each on a cache that is new, so that none inherits what another left. What is measured, and how, stands in
+ * bench_run.c, bench_rounds.c and bench_limit.c; where the files lie in bench_place.c; how it is shown in bench_print.c.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -16,32 +16,45 @@ static const char bench_help[] =
 	"\n"
 	"Usage: pcache bench [OPTION...]\n"
 	"\n"
-	"Makes a cache of its own, runs each job in slices of 50 ms that alternate with its limit, and removes the "
-	"cache. The limit is\n"
-	"the bare copy of the same bytes past the CPU caches, with a log slot of 64 bytes and one fence; for reads the "
-	"bare\n"
-	"copy out of the mapping. It is taken with and without a CRC, and the faster one counts. A ratio of 1.00 is "
-	"the limit.\n"
+	"Makes a cache of its own for each job, runs the job in slices of 50 ms that alternate with its limit, and\n"
+	"removes the cache. The limit is the same bytes with no cache around them: for a write the copy past the CPU\n"
+	"caches with a log slot of 64 bytes and one fence, for a read the copy out of the mapping, with its CRC in\n"
+	"one pass. It is taken with and without a CRC where the job allows, and the faster one counts. A ratio of 1.00 "
+	"is the limit.\n"
+	"\n"
+	"Jobs:\n"
+	"  randwrite, seqwrite    writes\n"
+	"  randread, seqread      reads that hit\n"
+	"  mixed                  70 % reads\n"
+	"  writeflush             write and flush; limit at page granularity: memcpy to a mapping and msync, or with\n"
+	"                         --flush-every above 1 pwrite and fdatasync of each\n"
+	"  batch                  16 blocks in one atomic write; limit: their copies, their slots, one fence\n"
+	"  miss                   reads of a file backing, nothing kept; limit: pread of that file\n"
+	"  drain                  the working set, dirty at random, to a file; limit: the same blocks, sorted and\n"
+	"                         merged, by io_uring\n"
+	"  open                   close, and open with as many keys; limit: reading the log once\n"
 	"\n"
 	"Options:\n"
-	"  --job LIST             jobs, separated by commas: randwrite, seqwrite, randread, seqread, mixed (70 % "
-	"reads), writeflush;\n"
-	"                         default randwrite,randread\n"
-	"  --bs BYTES             length of an operation, a multiple of 512; default 4k\n"
+	"  --job LIST             jobs, separated by commas, or all; default randwrite,randread\n"
+	"  --bs BYTES             length of a block, a multiple of 512; default 4k\n"
 	"  --threads N            default 1\n"
 	"  --seconds N            time per job; default 4\n"
 	"  --size BYTES           working set; default the smaller of 1 GiB and a quarter of the cache\n"
-	"  --cache-size BYTES     default up to 4 GiB, as there is room\n"
-	"  --cache PATH           directory, or path of a new file; default /dev/shm if there is room (DRAM then "
-	"stands in for\n"
-	"                         persistent memory), else TMPDIR\n"
-	"  --backing PATH         file or block device to write to; it must hold zeroes only; default one that does "
-	"nothing\n"
+	"  --spread BYTES         logical space over which the blocks of the working set are spread; default its size\n"
+	"  --flush-every N        writeflush: writes per flush; default 1\n"
+	"  --fill on|off          miss: keep what was read; default off\n"
+	"  --cache-size BYTES     default four times --size, or up to 4 GiB, as there is room\n"
+	"  --cache PATH           directory, or path of a new file; default /dev/shm if there is room (DRAM then\n"
+	"                         stands in for persistent memory), else TMPDIR\n"
+	"  --backing PATH         file or block device to write to; it must hold zeroes only; default one that does\n"
+	"                         nothing, for miss and drain a scratch file in TMPDIR\n"
 	"  --force                overwrite a backing that holds data\n"
 	"  --data-crc on|off      default on\n"
 	"  --commit auto|write|flush  when a write is durable; default auto\n"
 	"  --ordering strict|batch    order of write-back; default strict\n"
-	"  --writeback on|off     off: no write-back unless the cache runs full; default on\n"
+	"  --writeback on|off|flat    on: after 100 ms; off: none unless the cache runs full; flat: at once, without "
+	"rest;\n"
+	"                         default on; drain and open have it off\n"
 	"  --json                 one JSON object\n"
 	"  -v, --verbose          print messages of the library\n"
 	"  -h, --help             this text\n"
@@ -51,7 +64,8 @@ static const char bench_help[] =
 	"Examples:\n"
 	"  pcache bench\n"
 	"  pcache bench --job randwrite --bs 512 --threads 2 --json\n"
-	"  pcache bench --job writeflush --cache /mnt/pmem --seconds 10";
+	"  pcache bench --job writeflush --cache /mnt/pmem --seconds 10\n"
+	"  pcache bench --job drain --size 1G --ordering batch";
 
 enum {
 	OPT_JOB = 1000,
@@ -59,6 +73,9 @@ enum {
 	OPT_THREADS,
 	OPT_SECONDS,
 	OPT_SIZE,
+	OPT_SPREAD,
+	OPT_FLUSH_EVERY,
+	OPT_FILL,
 	OPT_CACHE_SIZE,
 	OPT_CACHE,
 	OPT_BACKING,
@@ -76,6 +93,9 @@ static const struct option bench_options[] = {
 	{ "threads", required_argument, NULL, OPT_THREADS },
 	{ "seconds", required_argument, NULL, OPT_SECONDS },
 	{ "size", required_argument, NULL, OPT_SIZE },
+	{ "spread", required_argument, NULL, OPT_SPREAD },
+	{ "flush-every", required_argument, NULL, OPT_FLUSH_EVERY },
+	{ "fill", required_argument, NULL, OPT_FILL },
 	{ "cache-size", required_argument, NULL, OPT_CACHE_SIZE },
 	{ "cache", required_argument, NULL, OPT_CACHE },
 	{ "backing", required_argument, NULL, OPT_BACKING },
@@ -91,6 +111,7 @@ static const struct option bench_options[] = {
 };
 
 static const char *const on_off[] = { "on", "off", NULL };
+static const char *const writeback_words[] = { "on", "off", "flat", NULL };
 
 static int parse_jobs(const char *command, const char *text, struct bench_args *args)
 {
@@ -103,7 +124,9 @@ static int parse_jobs(const char *command, const char *text, struct bench_args *
 	while ((word = strsep(&rest, ",")) && result == TOOL_OK) {
 		int job = tool_parse_word(word, bench_job_names);
 
-		if (job < 0)
+		if (job < 0 && strcmp(word, "all") == 0)
+			args->jobs = (1u << BENCH_JOB_NR) - 1;
+		else if (job < 0)
 			result = tool_usage(command, "'%s' is no job", word);
 		else
 			args->jobs |= 1u << job;
@@ -128,6 +151,17 @@ static int parse_number(const char *command, int id, const char *text, struct be
 			return tool_usage(command, "option --threads wants a number from 1 to %u, not '%s'",
 					  BENCH_THREADS_MAX, text);
 		args->threads = (uint32_t)value;
+		break;
+	case OPT_FLUSH_EVERY:
+		if (!tool_parse_u64(text, 1, 1000000, &value))
+			return tool_usage(command, "option --flush-every wants a number from 1 to 1000000, not '%s'",
+					  text);
+		args->flush_every = (uint32_t)value;
+		break;
+	case OPT_SPREAD:
+		if (!tool_parse_bytes(text, &args->spread_bytes) || args->spread_bytes < 4096 ||
+		    args->spread_bytes > UINT64_C(1) << 56)
+			return tool_usage(command, "option --spread wants a size such as 64G, not '%s'", text);
 		break;
 	case OPT_SECONDS:
 		args->seconds = strtod(text, &end);
@@ -156,18 +190,22 @@ static bool parse_word(const char *command, int id, const char *text, struct ben
 		return tool_config_set(command, args->config, "commit", "commit", text, "auto, write or flush");
 	if (id == OPT_ORDERING)
 		return tool_config_set(command, args->config, "ordering", "ordering", text, "strict or batch");
-	word = tool_parse_word(text, on_off);
+	word = tool_parse_word(text, id == OPT_WRITEBACK ? writeback_words : on_off);
 	if (word < 0) {
-		tool_usage(command, "option --%s wants on or off, not '%s'", id == OPT_CRC ? "data-crc" : "writeback",
-			   text);
+		tool_usage(command, "option --%s wants %s, not '%s'",
+			   id == OPT_CRC    ? "data-crc"
+			   : id == OPT_FILL ? "fill"
+					    : "writeback",
+			   id == OPT_WRITEBACK ? "on, off or flat" : "on or off", text);
 		return false;
 	}
 	if (id == OPT_CRC) {
 		args->data_crc = word == 0;
 		(void)pcache_config_set(args->config, PCACHE_OPT_DATA_CRC, word == 0);
+	} else if (id == OPT_FILL) {
+		args->fill = word == 0;
 	} else {
-		args->writeback = word == 0;
-		(void)pcache_config_set(args->config, PCACHE_OPT_WRITEBACK_DELAY_MS, word == 0 ? 100 : 3600000);
+		args->writeback = (enum bench_writeback)word;
 	}
 	return true;
 }
@@ -206,6 +244,7 @@ static int parse(int argc, char **argv, struct bench_args *args, bool *out_done)
 		case OPT_COMMIT:
 		case OPT_ORDERING:
 		case OPT_WRITEBACK:
+		case OPT_FILL:
 			result = parse_word(argv[0], id, optarg, args) ? TOOL_OK : TOOL_USAGE;
 			break;
 		default:
@@ -214,156 +253,124 @@ static int parse(int argc, char **argv, struct bench_args *args, bool *out_done)
 	}
 	if (result == TOOL_OK && optind < argc)
 		result = tool_usage(argv[0], "'%s' is too much; a place is given with --cache", argv[optind]);
+	if (result == TOOL_OK && args->spread_bytes && args->spread_bytes < args->size_bytes)
+		result = tool_usage(argv[0], "--spread is smaller than --size");
+	if (result == TOOL_OK && args->spread_bytes && !args->size_bytes)
+		result = tool_usage(argv[0], "--spread wants a --size, too");
 	if (result == TOOL_OK && args->size_bytes % args->block_len)
 		result = tool_usage(argv[0], "--size is no multiple of --bs");
 	return result;
 }
 
-/* ---- output ------------------------------------------------------------ */
+/* ---- running ------------------------------------------------------------ */
 
-static const char *granularity_text(const struct pcache_info *info)
+struct bench_all {
+	const struct bench_args *args;
+	struct bench_result *result;
+	struct bench_place shown; /* the place of the first job, closed, for describing it */
+	struct bench_line lines[BENCH_JOB_NR];
+	uint32_t line_nr;
+};
+
+static void set_delay(const struct bench_args *args, enum bench_job job)
 {
-	static const char *const names[] = { "byte", "cache line", "page" };
+	uint64_t delay_ms = args->writeback == BENCH_WRITEBACK_ON ? 100 : 0;
 
-	return info->granularity < TOOL_ARRAY_NR(names) ? names[info->granularity] : "unknown";
+	/* These two need what they wrote to stay dirty until they say. */
+	if (args->writeback == BENCH_WRITEBACK_OFF || job == BENCH_DRAIN || job == BENCH_OPEN)
+		delay_ms = 3600000;
+	(void)pcache_config_set(args->config, PCACHE_OPT_WRITEBACK_DELAY_MS, delay_ms);
 }
 
-static double ratio_of(const struct bench_result *result)
+/* What is the same for all jobs: kernels, and the head of the text. */
+static int begin_all(struct bench_all *all, const struct bench_place *place)
 {
-	return result->own.median > 0 ? result->limit.median / result->own.median : 0;
-}
+	struct bench_trial trial = { .map = place->limit_map,
+				     .map_bytes = place->limit_data_bytes,
+				     .len = all->args->block_len };
 
-static void print_bar(const char *label, const struct bench_spread *spread, double full_ns)
-{
-	static const char full[] = "##################################################";
-	int filled = full_ns > 0 ? (int)(50 * spread->median / full_ns + 0.5) : 0;
-
-	printf("  %-6s %.*s%*s %8.0f ns  (%.0f to %.0f)\n", label, filled, full, 50 - filled, "", spread->median,
-	       spread->min, spread->max);
-}
-
-static void print_text(const struct bench_args *args, const struct bench_result *result)
-{
-	double full_ns = result->own.median > result->limit.median ? result->own.median : result->limit.median;
-	char bs[TOOL_BYTES_TEXT], rate[TOOL_BYTES_TEXT];
-
-	printf("\n%s, %s, %u thread%s: ratio %.2f, %.0f IOPS, %s/s\n", bench_job_names[result->job],
-	       tool_bytes_text(bs, args->block_len), args->threads, args->threads == 1 ? "" : "s", ratio_of(result),
-	       result->iops, tool_bytes_text(rate, (uint64_t)(result->iops * (double)args->block_len)));
-	print_bar("own", &result->own, full_ns);
-	print_bar("limit", &result->limit, full_ns);
-	printf("  latency: p50 %llu ns, p99 %llu ns, p99.9 %llu ns, max %llu ns",
-	       (unsigned long long)bench_hist_quantile(&result->hist, 500),
-	       (unsigned long long)bench_hist_quantile(&result->hist, 990),
-	       (unsigned long long)bench_hist_quantile(&result->hist, 999), (unsigned long long)result->hist.max_ns);
-	if (result->hit_percent < 100)
-		printf("; %.1f %% of the bytes read were hits", result->hit_percent);
-	putchar('\n');
-	fflush(stdout);
-}
-
-static void print_json_spread(const char *name, const struct bench_spread *spread)
-{
-	printf(", \"%s_min\": %.1f, \"%s_max\": %.1f", name, spread->min, name, spread->max);
-}
-
-static void print_json(const struct bench_args *args, const struct bench_result *result, bool first)
-{
-	printf("%s\n  {\"job\": \"%s\", \"bs\": %llu, \"threads\": %u, \"ns_per_op\": %.1f, \"limit_ns_per_op\": %.1f, "
-	       "\"ratio\": %.4f, \"iops\": %.0f",
-	       first ? "" : ",", bench_job_names[result->job], (unsigned long long)args->block_len, args->threads,
-	       result->own.median, result->limit.median, ratio_of(result), result->iops);
-	printf(", \"p50_ns\": %llu, \"p99_ns\": %llu, \"p999_ns\": %llu, \"max_ns\": %llu",
-	       (unsigned long long)bench_hist_quantile(&result->hist, 500),
-	       (unsigned long long)bench_hist_quantile(&result->hist, 990),
-	       (unsigned long long)bench_hist_quantile(&result->hist, 999), (unsigned long long)result->hist.max_ns);
-	print_json_spread("ns_per_op", &result->own);
-	print_json_spread("limit_ns_per_op", &result->limit);
-	printf(", \"limit_copy_ns\": %.1f, \"limit_crc_ns\": ", result->limit_copy.median);
-	if (result->limit_crc.median > 0)
-		printf("%.1f", result->limit_crc.median);
-	else
-		fputs("null", stdout);
-	printf(", \"slices\": %u, \"hit_percent\": %.2f}", result->slice_nr, result->hit_percent);
-}
-
-static void print_place(const struct bench_args *args, const struct bench_place *place, const char *copy_name)
-{
-	char cache[TOOL_BYTES_TEXT], size[TOOL_BYTES_TEXT];
-	bool forced = (place->info.state_flags & PCACHE_STATE_GRANULARITY_FORCED) != 0;
-
-	if (args->json) {
-		printf("\n], \"place\": \"%s\", \"granularity\": \"%s\", \"granularity_forced\": %s, \"huge_pages\": "
-		       "%s",
-		       place->text, granularity_text(&place->info), forced ? "true" : "false",
-		       place->info.state_flags & PCACHE_STATE_HUGE_PAGES ? "true" : "false");
-		printf(", \"commit\": \"%s\", \"ordering\": \"%s\", \"data_crc\": %s, \"writeback\": %s",
-		       place->info.commit == PCACHE_COMMIT_WRITE ? "write" : "flush",
-		       place->info.ordering == PCACHE_ORDERING_BATCH ? "batch" : "strict",
-		       args->data_crc ? "true" : "false", args->writeback ? "true" : "false");
-		printf(", \"cache_bytes\": %llu, \"size_bytes\": %llu, \"limit_copy\": \"%s\"}\n",
-		       (unsigned long long)place->cache_bytes, (unsigned long long)place->size_bytes, copy_name);
-		return;
-	}
-	printf("cache of %s, working set %s, on %s\n", tool_bytes_text(cache, place->cache_bytes),
-	       tool_bytes_text(size, place->size_bytes), place->text);
-	printf("granularity %s%s, %scommit %s, ordering %s, data CRC %s, write-back %s, limit copies by %s\n",
-	       granularity_text(&place->info), forced ? " (forced)" : "",
-	       place->info.state_flags & PCACHE_STATE_HUGE_PAGES ? "huge pages, " : "",
-	       place->info.commit == PCACHE_COMMIT_WRITE ? "write" : "flush",
-	       place->info.ordering == PCACHE_ORDERING_BATCH ? "batch" : "strict", args->data_crc ? "on" : "off",
-	       args->writeback ? "on" : "off", copy_name);
-}
-
-static int run_jobs(struct bench_place *place, const struct bench_args *args)
-{
-	struct bench_result *result = calloc(1, sizeof(*result));
-	uint8_t *buf = calloc(1, args->block_len);
-	struct tool_progress progress;
-	const char *copy_name;
-	bool first = true;
-	int job, err = 0;
-
-	if (!result || !buf) {
-		free(result);
-		free(buf);
+	trial.buf = aligned_alloc(4096, (trial.len + 4095) & ~(size_t)4095);
+	if (!trial.buf)
 		return tool_fail("bench", -ENOMEM);
-	}
-	copy_name = bench_limit_init(place->limit_map, buf, args->block_len);
-	if (args->json)
+	memset(trial.buf, 0x77, trial.len);
+	bench_kernel_init(&trial);
+	free(trial.buf);
+	all->shown = *place;
+	if (all->args->json)
 		fputs("{\"jobs\": [", stdout);
 	else
-		print_place(args, place, copy_name);
-	for (job = 0; job < BENCH_JOB_NR && err == 0; job++) {
-		if (!(args->jobs & 1u << job))
-			continue;
-		tool_progress_init(&progress, bench_job_names[job]);
-		err = bench_run(place, args, (enum bench_job)job, &progress, result);
+		bench_print_place(all->args, place);
+	return TOOL_OK;
+}
+
+static void show(struct bench_all *all)
+{
+	if (all->args->json)
+		bench_print_json(all->args, all->result, all->line_nr == 0);
+	else
+		bench_print_text(all->args, all->result);
+	all->lines[all->line_nr++] = (struct bench_line){ .job = all->result->job, .ratio = all->result->ratio };
+}
+
+static int run_job(struct bench_all *all, enum bench_job job)
+{
+	struct bench_args args = *all->args;
+	struct tool_progress progress;
+	struct bench_place place;
+	struct bench_run run = { .place = &place, .args = &args, .progress = &progress, .result = all->result };
+	int result, close_result, err;
+
+	args.jobs = 1u << job;
+	set_delay(&args, job);
+	memset(all->result, 0, sizeof(*all->result));
+	all->result->job = job;
+	all->result->op_bytes = bench_op_bytes(job, &args);
+	tool_progress_init(&progress, bench_job_names[job]);
+	result = bench_place_open(&place, &args);
+	if (result != TOOL_OK)
+		return result;
+	if (all->line_nr == 0)
+		result = begin_all(all, &place);
+	if (result == TOOL_OK) {
+		err = job == BENCH_DRAIN  ? bench_run_drain(&run)
+		      : job == BENCH_OPEN ? bench_run_open(&run)
+					  : bench_run_slices(&run, job);
 		tool_progress_fini(&progress);
-		if (err == 0 && args->json)
-			print_json(args, result, first);
-		else if (err == 0)
-			print_text(args, result);
-		first = false;
+		if (err < 0)
+			result = tool_fail("bench", err);
+		else
+			show(all);
 	}
-	if (args->json)
-		print_place(args, place, copy_name);
-	free(result);
-	free(buf);
-	return err < 0 ? tool_fail("bench", err) : TOOL_OK;
+	close_result = bench_place_close(&place);
+	return result != TOOL_OK ? result : close_result;
 }
 
 static int bench(const struct bench_args *args)
 {
-	struct bench_place place;
-	int result, close_result;
+	struct bench_all *all = calloc(1, sizeof(*all));
+	int job, result = TOOL_OK;
 
-	result = bench_place_open(&place, args);
-	if (result != TOOL_OK)
-		return result;
-	result = run_jobs(&place, args);
-	close_result = bench_place_close(&place);
-	return result != TOOL_OK ? result : close_result;
+	if (all)
+		all->result = calloc(1, sizeof(*all->result));
+	if (!all || !all->result) {
+		free(all);
+		return tool_fail("bench", -ENOMEM);
+	}
+	all->args = args;
+	for (job = 0; job < BENCH_JOB_NR && result == TOOL_OK; job++) {
+		if (args->jobs & 1u << job)
+			result = run_job(all, (enum bench_job)job);
+	}
+	if (all->line_nr && args->json) {
+		fputs("\n], ", stdout);
+		bench_print_json_place(args, &all->shown);
+		puts("}");
+	} else {
+		bench_print_chart(all->lines, all->line_nr);
+	}
+	free(all->result);
+	free(all);
+	return result;
 }
 
 int tool_cmd_bench(int argc, char **argv)
@@ -373,7 +380,7 @@ int tool_cmd_bench(int argc, char **argv)
 		.block_len = 4096,
 		.threads = 1,
 		.seconds = 4,
-		.writeback = true,
+		.flush_every = 1,
 		.data_crc = true,
 	};
 	bool done = false;

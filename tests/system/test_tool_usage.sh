@@ -100,6 +100,12 @@ refuses 2 'bs wants' bench --bs 100
 refuses 2 'threads wants' bench --threads 0
 refuses 2 'seconds wants' bench --seconds never
 refuses 2 'no multiple' bench --bs 64k --size 100k
+refuses 2 'spread wants' bench --size 1M --spread wide
+refuses 2 'spread is smaller' bench --size 64M --spread 1M
+refuses 2 'spread wants a --size' bench --spread 64M
+refuses 2 'flush-every wants' bench --flush-every 0
+refuses 2 'writeback wants on, off or flat' bench --writeback maybe
+refuses 2 'fill wants on or off' bench --fill maybe
 refuses 2 'too much' bench cache
 
 # ---- format
@@ -248,13 +254,6 @@ refuses 1 'exists.*give a directory' bench --cache precious
 refuses 1 'no room.*--cache-size' bench --cache . --cache-size 100T
 refuses 1 'holds data.*--force' bench --cache . --backing precious --size 1M --cache-size 64M
 refuses 1 'smaller --size' bench --cache . --backing other-size --size 16M --cache-size 64M
-works bench --job randwrite,seqwrite,randread,seqread,mixed,writeflush --seconds 0.2 --size 8M --cache-size 64M --cache . --json
-for key in job bs threads ns_per_op limit_ns_per_op ratio iops p50_ns p99_ns p999_ns max_ns; do
-	[ "$(jq "[.jobs[] | has(\"$key\")] | length == 6 and all" "$DISK_DIR/out")" = true ] || { echo "bench --json: no $key" >&2; faults=$((faults + 1)); }
-done
-[ "$(jq '[.jobs[] | .ratio > 0 and .ns_per_op > 0 and .p50_ns <= .p99_ns and .p999_ns <= .max_ns] | all' "$DISK_DIR/out")" = true ] ||
-	{ echo "bench --json: numbers make no sense" >&2; cat "$DISK_DIR/out" >&2; faults=$((faults + 1)); }
-works bench --job randwrite --seconds 0.2 --threads 2 --bs 1536 --cache-size 64M --cache . --data-crc off --commit flush
 [ -z "$(find . -name 'pcache-bench*')" ] || { echo "bench left files behind" >&2; faults=$((faults + 1)); }
 
 # ---- a result that cannot be written
