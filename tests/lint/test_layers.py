@@ -13,7 +13,7 @@ ONLY_BASE = {"index", "backing", "format", "media"}
 FOREIGN = [  # header, files that may include it
     (r"libpmem2.*", r"src/media/.*"),
     (r"(isa-l.*|crc(64)?\.h|isal.*)", r"src/base/crc[a-z0-9_]*\.c"),
-    (r"liburing.*", r"src/backing/.*"),
+    (r"liburing.*", r"src/(backing/.*|tool/bench_writer\.c)"),
 ]
 READERS_OF_MEDIA = re.compile(r"src/tool/(cmd_)?(dump|check)[a-z0-9_]*\.[ch]")
 # Text for a FILE of the caller's choice (to_text) is no printing.
