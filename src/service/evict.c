@@ -2,9 +2,9 @@
 /*
  * Eviction: clean data gives way to new data.
  *
- * First, segments in which nothing is live become free. If that is not enough, a few closed segments without dirty data are picked by the clock, and one pass over the index drops
- * every clean extent in them. The pass costs the length of the index, so it takes many segments at a time. Nothing is stored: a crash brings evicted data back as
- * clean data, which the backing has too, until the segment's generation is raised.
+ * First, segments in which nothing is live become free. If that is not enough, closed segments without dirty data are picked by the clock, and one pass over the index drops
+ * every clean extent in them. The pass costs the length of the index whatever it finds, so it is made for a sixteenth of the segments at a time: it waits until so many can be taken,
+ * unless free segments run out. Nothing is stored: a crash brings evicted data back as clean data, which the backing has too, until the segment's generation is raised.
  */
 #include <string.h>
 
@@ -48,22 +48,47 @@ static enum pc_walk drop_clean(void *ctx, struct pc_extent *extent)
 	return PC_WALK_DROP;
 }
 
-/* Picks victims. Returns how many. */
+/* Segments that a pass takes, and below which free ones run out. */
+static uint32_t pass_segs(const struct pcache *cache)
+{
+	return cache->map.segment_nr / 16 + 1;
+}
+
+static uint32_t low_segs(const struct pcache *cache)
+{
+	return pass_segs(cache) / 2 + cache->map.log_reserve_segs;
+}
+
+static bool is_candidate(struct pc_seg *seg)
+{
+	return atomic_load_explicit(&seg->state, memory_order_acquire) == PC_SS_DATA &&
+	       atomic_load_explicit(&seg->dirty_blk, memory_order_acquire) == 0 &&
+	       atomic_load_explicit(&seg->live_blk, memory_order_relaxed) != 0;
+}
+
+/* Looks at all segments. Returns how many a pass could take. */
+static uint32_t find_candidates(struct pcache *cache)
+{
+	struct pc_evict_candidate *candidates = cache->cleaner->candidates;
+	uint32_t nr = 0;
+
+	for (uint32_t id = 0; id < cache->map.segment_nr; id++) {
+		candidates[id].eligible = is_candidate(&cache->map.segs[id]);
+		nr += candidates[id].eligible;
+	}
+	return nr;
+}
+
+/* Picks victims among the candidates. Returns how many. */
 static uint32_t pick(struct pcache *cache, uint32_t want)
 {
 	struct pc_cleaner *cleaner = cache->cleaner;
 	uint32_t nr = cache->map.segment_nr, picked;
 
 	memset(cleaner->victim, 0, nr);
-	for (uint32_t id = 0; id < nr; id++) {
-		struct pc_seg *seg = &cache->map.segs[id];
-
-		cleaner->candidates[id].eligible =
-			atomic_load_explicit(&seg->state, memory_order_acquire) == PC_SS_DATA &&
-			atomic_load_explicit(&seg->dirty_blk, memory_order_acquire) == 0 &&
-			atomic_load_explicit(&seg->live_blk, memory_order_relaxed) != 0;
-		cleaner->candidates[id].touched = atomic_load_explicit(&seg->touched, memory_order_relaxed) != 0;
-	}
+	for (uint32_t id = 0; id < nr; id++)
+		cleaner->candidates[id].touched =
+			atomic_load_explicit(&cache->map.segs[id].touched, memory_order_relaxed) != 0;
 	picked = pc_evict_pick(cleaner->candidates, nr, &cleaner->hand, want, cleaner->victim);
 	for (uint32_t id = 0; id < nr; id++)
 		if (!cleaner->candidates[id].touched)
@@ -81,31 +106,51 @@ static bool drop_victims(struct pcache *cache)
 	return evict.dropped_nr != 0;
 }
 
+/* A pass is worth while: it finds many, or fewer the fewer are free. */
+static bool pass_is_due(struct pcache *cache, uint32_t free_nr, uint32_t found)
+{
+	uint32_t low = low_segs(cache), needed = pass_segs(cache);
+
+	if (free_nr >= target_free(cache))
+		return false;
+	if (atomic_load_explicit(&cache->space.want_segs, memory_order_relaxed) ||
+	    atomic_load_explicit(&cache->space.want_log, memory_order_relaxed))
+		needed = 1;
+	else if (free_nr < low)
+		needed = PC_MAX(needed * free_nr / low, 1u);
+	return found >= needed;
+}
+
+/* Drops clean data if it is time for a pass, or if force. Returns how many segments are left that another pass could take. */
+static uint32_t evict_clean(struct pcache *cache, bool force, uint32_t *out_freed, bool *out_dropped)
+{
+	uint32_t free_nr = pc_segmap_free_nr(&cache->map), found = find_candidates(cache), picked;
+	bool due = pass_is_due(cache, free_nr, found);
+
+	if (!found || (!due && !force))
+		return found;
+	picked = pick(cache, due ? PC_MAX(pass_segs(cache),
+					  atomic_load_explicit(&cache->space.want_segs, memory_order_relaxed))
+				 : 1);
+	PC_YIELD(EVICT_PICKED);
+	*out_dropped = drop_victims(cache);
+	PC_YIELD(EVICT_DROPPED);
+	if (*out_dropped)
+		atomic_fetch_add_explicit(&cache->stats.evicted_segs, picked, memory_order_relaxed);
+	*out_freed += reclaim(cache);
+	return found - picked;
+}
+
 int pc_evict_step(struct pcache *cache, bool force)
 {
-	uint32_t freed, picked, target, free_nr, want;
+	uint32_t freed;
 	bool dropped = false;
 
 	if (atomic_load_explicit(&cache->failstop, memory_order_acquire))
 		return PCACHE_E_FAILSTOP;
 	pc_mutex_lock(&cache->cleaner->lock);
 	freed = reclaim(cache);
-	target = target_free(cache);
-	free_nr = pc_segmap_free_nr(&cache->map);
-	if (force || free_nr < target) {
-		want = free_nr < target ? target - free_nr : 1;
-		want = PC_MIN(want, PC_MAX(atomic_load_explicit(&cache->space.want_segs, memory_order_relaxed),
-					   cache->map.segment_nr / 16 + 1));
-		picked = pick(cache, want);
-		if (picked) {
-			PC_YIELD(EVICT_PICKED);
-			dropped = drop_victims(cache);
-			PC_YIELD(EVICT_DROPPED);
-			if (dropped)
-				atomic_fetch_add_explicit(&cache->stats.evicted_segs, picked, memory_order_relaxed);
-			freed += reclaim(cache);
-		}
-	}
+	(void)evict_clean(cache, force, &freed, &dropped);
 	pc_mutex_unlock(&cache->cleaner->lock);
 	if (freed)
 		pc_space_progress(cache);

@@ -243,6 +243,43 @@ static void gc_percent(void **state)
 	}
 }
 
+/*
+ * Overwrites of a working set that the cache holds: a pass over the index, whose cost is the length of the index, is made for many segments, and not for each one that falls below the
+ * threshold. But who waits gets what there is.
+ */
+static void a_pass_takes_many(void **state)
+{
+	uint64_t passes = 0, evicted = 0;
+	struct rig rig;
+
+	(void)state;
+	rig_zero(&rig);
+	rig.o.segment_nr = 128;
+	rig.o.gc_percent = 50;
+	rig_up(&rig);
+	for (uint32_t i = 0; i < 6000; i++) {
+		rig_write(&rig, rig_below(&rig, 250) * 512, 512, 0);
+		if (i % 16)
+			continue;
+		rig_drain(&rig);
+		assert_true(pc_cache_step(rig.cache, PC_STEP_CLEAN, false) >= 0);
+		assert_true(pc_cache_step(rig.cache, PC_STEP_EVICT, false) >= 0);
+		passes += rig_info(&rig).evicted_segments != evicted;
+		evicted = rig_info(&rig).evicted_segments;
+	}
+	assert_true(passes >= 10);
+	assert_true(evicted >= 6 * passes); /* a sixteenth and one are 9; some become free without a pass */
+	rig_check_all(&rig);
+	/* One clean segment is enough when the free ones run out. */
+	atomic_store(&rig.cache->space.want_segs, 128);
+	for (uint32_t i = 0; i < 128; i++)
+		assert_true(pc_cache_step(rig.cache, PC_STEP_EVICT, false) >= 0);
+	assert_true(rig_info(&rig).clean_bytes <= 4096); /* the open one */
+	atomic_store(&rig.cache->space.want_segs, 0);
+	rig_check_all(&rig);
+	rig_down(&rig);
+}
+
 /* A small cache full of clean data and a long log always makes room, for data and for positions. */
 static void always_progress(void **state)
 {
@@ -290,6 +327,7 @@ int main(void)
 		cmocka_unit_test(poison_is_never_dropped),
 		cmocka_unit_test(eviction_spares_dirty_data),
 		cmocka_unit_test(gc_percent),
+		cmocka_unit_test(a_pass_takes_many),
 		cmocka_unit_test(always_progress),
 	};
 
