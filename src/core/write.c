@@ -220,6 +220,8 @@ static int op_store(struct op *op, uint64_t pos)
 		}
 	}
 	pc_append_commit(cache, idx, pos, &op->kbuf);
+	if (pc_media_error(cache->media))
+		return pc_media_error(cache->media); /* not in the index, where a read would find it damaged */
 	if (cache->commit_write && op->ext_flags) {
 		bool synced;
 

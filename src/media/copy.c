@@ -30,12 +30,14 @@
 static uint32_t copy_crc_pieces(struct pc_media *media, uint64_t media_off, const uint8_t *from, size_t len,
 				uint32_t crc)
 {
-	_Alignas(PC_CACHE_LINE_BYTES) uint8_t piece[STORE_PIECE_BYTES];
+	_Alignas(PC_CACHE_LINE_BYTES) uint8_t piece[LOAD_PIECE_BYTES];
+	/* At page granularity a copy may be a call of the system, and nothing drains. */
+	const size_t piece_bytes = media->granularity == PC_GRAN_PAGE ? LOAD_PIECE_BYTES : STORE_PIECE_BYTES;
 	size_t now;
 
 	while (len > 0) {
 		/* A piece ends at a line of the media, so that whole lines are stored whatever the alignment. */
-		now = PC_MIN(len, STORE_PIECE_BYTES - (size_t)(media_off % PC_CACHE_LINE_BYTES));
+		now = PC_MIN(len, piece_bytes - (size_t)(media_off % PC_CACHE_LINE_BYTES));
 		pc_media_copy_out(piece, from, now);
 		pc_media_copy(media, media_off, piece, now);
 		crc = pc_crc32c(crc, piece, now);

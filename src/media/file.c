@@ -35,7 +35,6 @@
 
 #include "pcache/errors.h"
 
-#define TMPFS_MAGIC_NR 0x01021994
 #define OPEN_TRIES 8 /* a path that changes under us is taken up again this often */
 
 static int negative_errno(void)
@@ -221,10 +220,9 @@ int pc_media_open(const char *path, uint32_t flags, const struct pc_msg *msg, st
  */
 static void populate_tmpfs(int fd, uint64_t bytes)
 {
-	struct statfs fs;
 	void *view;
 
-	if (fstatfs(fd, &fs) != 0 || fs.f_type != TMPFS_MAGIC_NR || ftruncate(fd, (off_t)bytes) != 0)
+	if (!pc_media_is_tmpfs(fd) || ftruncate(fd, (off_t)bytes) != 0)
 		return;
 	view = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (view == MAP_FAILED)
@@ -267,7 +265,7 @@ static int allocate_blocks(int fd, uint64_t old_bytes, uint64_t bytes)
 		return -err;
 	if (bytes < old_bytes && ftruncate(fd, (off_t)bytes) != 0)
 		return negative_errno();
-	return 0;
+	return pc_media_is_tmpfs(fd) ? 0 : pc_media_write_unwritten(fd, bytes);
 }
 
 /* Makes the name of the file durable. A file without a name (memfd, unlinked) has no directory to sync. */

@@ -24,7 +24,8 @@ struct pc_media_file {
 	struct pmem2_source *source;
 	struct pmem2_map *map;
 	struct pc_guard_range *guard_range; /* NULL: loads are not guarded */
-	uint8_t *writable; /* NULL if read-only */
+	bool store_by_call; /* page granularity: stores are pwrite(2) of fd, and the mapping is for loads only (store.c) */
+	uint8_t *writable; /* NULL if nothing is stored through the mapping */
 	pmem2_memcpy_fn memcpy_fn;
 	pmem2_flush_fn flush_fn;
 	pmem2_drain_fn drain_fn;
@@ -45,8 +46,20 @@ int pc_media_file_read(struct pc_media *media, uint64_t media_off, void *buf, si
 /* As the op. */
 int pc_media_file_renew(struct pc_media *media, uint64_t media_off, uint64_t len);
 
+/* The file lies in memory, and a sync of it is nothing. */
+bool pc_media_is_tmpfs(int fd);
+/* True if stores to the file, mapped at page granularity, should be calls of the system. */
+bool pc_media_wants_calls(const struct pc_media_file *file);
+/* Small folios for what will be loaded from the file. */
+void pc_media_advise_random(const struct pc_media_file *file, void *address);
+/* As the op copy, by a call. What it cannot store makes every later sync fail. */
+void pc_media_store_by_call(struct pc_media_file *file, uint64_t media_off, const void *src, size_t len);
+
 /* An error of libpmem2 as -errno. */
 int pc_media_from_pmem2(int rc);
+
+/* Writes zeroes to the blocks of the first len_bytes of the file that are allocated, but were never written. 0, -ENOMEM, -errno. */
+int pc_media_write_unwritten(int fd, uint64_t len_bytes);
 
 /* 0 if every block of the first len_bytes of the file is allocated, else PCACHE_E_HOLES or -errno. */
 int pc_media_check_holes(int fd, uint64_t len_bytes);

@@ -61,12 +61,20 @@ struct pc_media {
 	uint8_t *
 		lines; /* base to store to non-temporally, where that makes durable; else NULL: stores go through the ops */
 	struct pc_mutex sync_lock; /* PC_RANK_MEDIA: one sync at a time */
-	_Atomic int sync_error; /* the first error of a sync; no later one counts. Written under sync_lock */
+	_Atomic int sync_error; /* page granularity: the first error of a sync or a store; no later sync counts. Set once */
 };
 
 /* Part of making and closing any kind of media. init: 0 or -errno. */
 int pc_media_init(struct pc_media *media);
 void pc_media_fini(struct pc_media *media);
+/* Page granularity: something could not be stored or synced (error: -errno): no sync says 0 any more. */
+void pc_media_fail(struct pc_media *media, int error);
+
+/* That error, or 0: what this thread has stored before the call is in the media's hands. */
+static inline int pc_media_error(const struct pc_media *media)
+{
+	return atomic_load_explicit(&media->sync_error, memory_order_acquire);
+}
 
 #define PC_MEDIA_RDONLY 1u /* no store will be made: O_RDONLY, shared mapping without PROT_WRITE */
 #define PC_MEDIA_CREATE 2u /* create a missing file, mode 0600 */
@@ -127,10 +135,11 @@ PC_MEDIA_INLINE int pc_media_sync(struct pc_media *media)
 	if (media->granularity != PC_GRAN_PAGE)
 		return media->ops->sync(media);
 	pc_mutex_lock(&media->sync_lock);
-	rc = atomic_load_explicit(&media->sync_error, memory_order_relaxed);
+	rc = pc_media_error(media);
 	if (!rc) {
 		rc = media->ops->sync(media);
-		atomic_store_explicit(&media->sync_error, rc, memory_order_relaxed);
+		if (rc)
+			pc_media_fail(media, rc);
 	}
 	pc_mutex_unlock(&media->sync_lock);
 	return rc;

@@ -7,7 +7,7 @@
  *
  *   byte, cache line   copy: non-temporal stores without a drain, whole lines by a kernel of ours (the odd bytes at both ends are stored and flushed); fence: drain, that is
  *                      sfence. Flushes and copies of a thread are ordered by a fence of the SAME thread only.
- *   page               copy: plain stores without a flush; flush and fence: nothing; sync: fdatasync.
+ *   page               copy: pwrite (store.c), or plain stores without a flush; flush and fence: nothing; sync: fdatasync.
  *
  * At page granularity none of libpmem2's flush, drain or persist functions is ever called: they call msync, and the process is aborted if
  * that fails. fdatasync does the same work with an error return: on Linux the page cache is the mapping, a store marks its page dirty through the
@@ -113,7 +113,11 @@ static void set_functions(struct pc_media_file *file, void *address)
 	file->flush_fn = pmem2_get_flush_fn(file->map);
 	file->drain_fn = pmem2_get_drain_fn(file->map);
 	file->copy_flags = is_page ? PMEM2_F_MEM_NOFLUSH : PMEM2_F_MEM_NONTEMPORAL | PMEM2_F_MEM_NODRAIN;
-	file->writable = file->media.read_only ? NULL : address;
+	file->store_by_call = is_page && pc_media_wants_calls(file);
+	/* A stray store of the program is then a fault, and not damage. Without it nothing is wrong. */
+	if (file->store_by_call)
+		(void)mprotect(address, file->media.len_bytes, PROT_READ);
+	file->writable = file->media.read_only || file->store_by_call ? NULL : address;
 	file->media.kernel = pc_kernel_best();
 	file->media.lines = is_page || !file->media.kernel ? NULL : file->writable;
 }
@@ -159,10 +163,13 @@ int pc_media_map(struct pc_media *media)
 		(void)pmem2_map_delete(&file->map);
 		return rc;
 	}
-	media->huge_pages = madvise(address, media->len_bytes, MADV_HUGEPAGE) == 0;
 	media->granularity = granularity_of(file->map);
 	media->granularity_forced = is_granularity_forced();
 	set_functions(file, address);
+	if (file->store_by_call)
+		pc_media_advise_random(file, address);
+	else
+		media->huge_pages = madvise(address, media->len_bytes, MADV_HUGEPAGE) == 0;
 	media->base = address;
 	log_mapping(file);
 	return 0;
@@ -170,10 +177,12 @@ int pc_media_map(struct pc_media *media)
 
 static void file_copy(struct pc_media *media, uint64_t media_off, const void *src, size_t len)
 {
-	const struct pc_media_file *file = pc_media_file_of(media);
+	struct pc_media_file *file = pc_media_file_of(media);
 
-	assert(file->writable != NULL && media_off <= media->len_bytes && len <= media->len_bytes - media_off);
-	if (media->lines && (media_off | len) % PC_CACHE_LINE_BYTES == 0)
+	assert(!media->read_only && media_off <= media->len_bytes && len <= media->len_bytes - media_off);
+	if (file->store_by_call)
+		pc_media_store_by_call(file, media_off, src, len);
+	else if (media->lines && (media_off | len) % PC_CACHE_LINE_BYTES == 0)
 		media->kernel->store(media->lines + media_off, src, len / PC_CACHE_LINE_BYTES);
 	else
 		(void)file->memcpy_fn(file->writable + media_off, src, len, file->copy_flags);
@@ -183,7 +192,7 @@ static void file_flush(struct pc_media *media, uint64_t media_off, uint64_t len)
 {
 	const struct pc_media_file *file = pc_media_file_of(media);
 
-	assert(file->writable != NULL && media_off <= media->len_bytes && len <= media->len_bytes - media_off);
+	assert(!media->read_only && media_off <= media->len_bytes && len <= media->len_bytes - media_off);
 	if (media->granularity != PC_GRAN_PAGE)
 		file->flush_fn(file->writable + media_off, len);
 }

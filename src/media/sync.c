@@ -15,3 +15,12 @@ void pc_media_fini(struct pc_media *media)
 {
 	pc_mutex_fini(&media->sync_lock);
 }
+
+void pc_media_fail(struct pc_media *media, int error)
+{
+	int none = 0;
+
+	/* Order of memory: who sees a position of this thread leave its in-flight slot sees the error, too, and does not take a sync for a good one. */
+	atomic_compare_exchange_strong_explicit(&media->sync_error, &none, error, memory_order_release,
+						memory_order_relaxed);
+}

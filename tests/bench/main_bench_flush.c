@@ -259,7 +259,7 @@ static void open_cache(struct place *place, const char *dir, uint64_t cache_byte
 	pc_media_file_of(place->cache->media)->sync_fn = counted_sync;
 #ifdef MADV_POPULATE_WRITE
 	/* Page faults are not what is measured. */
-	(void)madvise(pc_media_file_of(place->cache->media)->writable, place->cache->media->len_bytes,
+	(void)madvise((void *)(uintptr_t)place->cache->media->base, place->cache->media->len_bytes,
 		      place->cache->media->granularity == PC_GRAN_PAGE ? MADV_POPULATE_READ : MADV_POPULATE_WRITE);
 #endif
 	memset(place->buf, 0x5a, sizeof(place->buf));

@@ -2,12 +2,15 @@
 /* Opening, locking, allocating, mapping and reading real files: each error that media.h lists, and what a failure leaves behind. */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fiemap.h>
+#include <linux/fs.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -527,6 +530,117 @@ static void test_page_sync(void **state)
 	assert_int_equal(pc_media_commit(fx->media), -EIO);
 }
 
+/* A file on a disk: loads are of the mapping, stores are calls. */
+static void test_page_stores_are_calls(void **state)
+{
+	struct fixture *fx = *state;
+	struct pc_media_file *file;
+	uint8_t bytes[3];
+	int fd, other_fd;
+
+	assert_int_equal(setenv("PMEM2_FORCE_GRANULARITY", "PAGE", 1), 0);
+	create_mapped(fx);
+	file = pc_media_file_of(fx->media);
+	if (!file->store_by_call)
+		skip(); /* tmpfs */
+	assert_null(file->writable);
+	pc_media_copy(fx->media, 4095, "abc", 3);
+	assert_memory_equal(fx->media->base + 4095, "abc", 3);
+	assert_int_equal(pc_media_read(fx->media, 4095, bytes, 3), 0);
+	assert_memory_equal(bytes, "abc", 3);
+	assert_int_equal(pc_media_sync(fx->media), 0);
+	/* What cannot be stored must not pass for synced, then or later. */
+	other_fd = open("/dev/null", O_RDONLY);
+	assert_true(other_fd >= 0);
+	fd = file->fd;
+	file->fd = other_fd;
+	pc_media_copy(fx->media, 0, "lost", 4);
+	file->fd = fd;
+	assert_int_equal(close(other_fd), 0);
+	assert_int_equal(pc_media_error(fx->media), -EBADF);
+	assert_int_equal(pc_media_sync(fx->media), -EBADF);
+	assert_int_equal(pc_media_commit(fx->media), -EBADF);
+}
+
+/* A limit for the length of files would make a signal of a call. */
+static void test_page_stores_below_limit(void **state)
+{
+	struct fixture *fx = *state;
+	int status;
+	pid_t child;
+
+	assert_int_equal(setenv("PMEM2_FORCE_GRANULARITY", "PAGE", 1), 0);
+	create_mapped(fx);
+	close_media(fx);
+	child = fork();
+	assert_true(child >= 0);
+	if (child == 0) {
+		const struct rlimit limit = { .rlim_cur = FILE_BYTES / 2, .rlim_max = FILE_BYTES / 2 };
+		bool stored;
+
+		if (setrlimit(RLIMIT_FSIZE, &limit) != 0 || pc_media_open(fx->path, 0, NULL, &fx->media) != 0 ||
+		    pc_media_map(fx->media) != 0)
+			_exit(1);
+		pc_media_copy(fx->media, FILE_BYTES - 4096, "data", 4);
+		stored = memcmp(fx->media->base + FILE_BYTES - 4096, "data", 4) == 0;
+		_exit(stored && pc_media_sync(fx->media) == 0 ? 0 : 2);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+/* Blocks of the file that were never written; -1: unknown. */
+static int64_t unwritten_bytes(int fd)
+{
+	struct fiemap *map = calloc(1, sizeof(*map) + 512 * sizeof(map->fm_extents[0]));
+	int64_t bytes = 0;
+
+	assert_non_null(map);
+	map->fm_length = UINT64_MAX;
+	map->fm_flags = FIEMAP_FLAG_SYNC;
+	map->fm_extent_count = 512;
+	if (ioctl(fd, FS_IOC_FIEMAP, map) != 0)
+		bytes = -1;
+	for (uint32_t i = 0; i < map->fm_mapped_extents && bytes >= 0; i++)
+		bytes += map->fm_extents[i].fe_flags & FIEMAP_EXTENT_UNWRITTEN ? (int64_t)map->fm_extents[i].fe_length
+									       : 0;
+	free(map);
+	return bytes;
+}
+
+/* Format has every block written, and leaves alone what was there. */
+static void test_allocate_writes_blocks(void **state)
+{
+	struct fixture *fx = *state;
+	uint8_t bytes[8192];
+	int fd;
+
+	make_file(fx, 0);
+	fd = open(fx->path, O_RDWR);
+	assert_true(fd >= 0);
+	assert_int_equal(posix_fallocate(fd, 0, 5 * FILE_BYTES / 2), 0);
+	for (uint32_t blk = 0; blk < 400; blk += 2) /* 400 extents */
+		assert_int_equal(pwrite(fd, "x", 1, blk * 4096), 1);
+	assert_int_equal(fsync(fd), 0);
+	if (unwritten_bytes(fd) <= 0) {
+		assert_int_equal(close(fd), 0);
+		skip();
+	}
+	assert_int_equal(pc_media_open(fx->path, PC_MEDIA_CREATE, &fx->msg, &fx->media), 0);
+	assert_int_equal(pc_media_allocate(fx->media, 4 * FILE_BYTES), 0);
+	assert_int_equal(unwritten_bytes(fd), 0);
+	for (uint32_t blk = 0; blk < 400; blk += 2) {
+		assert_int_equal(pread(fd, bytes, sizeof(bytes), blk * 4096), sizeof(bytes));
+		assert_int_equal(bytes[0], 'x');
+		for (uint32_t i = 1; i < sizeof(bytes); i++)
+			assert_int_equal(bytes[i], 0);
+	}
+	assert_int_equal(fcntl(fd, F_GETFL) & O_DIRECT, 0);
+	assert_int_equal(fcntl(pc_media_file_of(fx->media)->fd, F_GETFL) & O_DIRECT, 0);
+	assert_int_equal(close(fd), 0);
+}
+
 static void test_forced_granularity_is_reported(void **state)
 {
 	struct fixture *fx = *state;
@@ -587,6 +701,9 @@ int main(void)
 		BOTH(test_failed_last_step_keeps_old_length),
 		BOTH(test_no_space),
 		BOTH(test_page_sync),
+		BOTH(test_page_stores_are_calls),
+		BOTH(test_page_stores_below_limit),
+		BOTH(test_allocate_writes_blocks),
 		BOTH(test_forced_granularity_is_reported),
 	};
 
