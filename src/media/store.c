@@ -23,10 +23,12 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
 #include "media/handle.h"
+#include "pcache/errors.h"
 
 #define TMPFS_MAGIC_NR 0x01021994
 
@@ -57,7 +59,13 @@ void pc_media_advise_random(const struct pc_media_file *file, void *address)
 void pc_media_store_by_call(struct pc_media_file *file, uint64_t media_off, const void *src, size_t len)
 {
 	const uint8_t *from = src;
+	struct stat st;
 
+	/* A file that was truncated under us must not grow again, with a hole where data was. Through the mapping it would be a SIGBUS. */
+	if (fstat(file->fd, &st) != 0 || (uint64_t)st.st_size < media_off + len) {
+		pc_media_fail(&file->media, PCACHE_E_TRUNCATED);
+		return;
+	}
 	while (len > 0) {
 		ssize_t put = pwrite(file->fd, from, len, (off_t)media_off);
 
