@@ -100,18 +100,15 @@ uint32_t pc_index_lookup_locked(struct pc_index *index, uint64_t vol_blk, uint64
 				uint32_t max);
 
 /*
- * Calls fn for every extent that intersects the range and lets it change pos and flags, or drop the extent (PC_WALK_DROP). Whole extents are shown, not
- * clipped ones. Needs no reserve. A drop is an erasure: it cancels overlapping fills. fn must not call the index.
+ * Calls fn for every extent that intersects the range and lets it change pos and flags of the copy that it is shown (they are taken over when it returns), or drop
+ * the extent (PC_WALK_DROP). Whole extents are shown, not clipped ones. Needs no reserve. A drop is an erasure: it cancels overlapping fills. fn must not call the index.
  */
 enum pc_walk { PC_WALK_KEEP, PC_WALK_DROP, PC_WALK_STOP };
 typedef enum pc_walk (*pc_walk_fn)(void *ctx, struct pc_extent *extent);
 void pc_index_walk_range_locked(struct pc_index *index, uint64_t vol_blk, uint64_t len_blk, pc_walk_fn fn, void *ctx);
 /* The same over a whole shard, which must be locked. */
 void pc_index_walk_shard_locked(struct pc_index *index, uint32_t shard_idx, pc_walk_fn fn, void *ctx);
-/*
- * The same from the extent at or behind from_vol_blk on, so that a long walk can let others in between. While the lock is held, extents that fn kept stay where they are
- * in memory until something is dropped or inserted: fn may remember them.
- */
+/* The same from the extent at or behind from_vol_blk on, so that a long walk can let others in between. */
 void pc_index_walk_shard_from_locked(struct pc_index *index, uint32_t shard_idx, uint64_t from_vol_blk, pc_walk_fn fn,
 				     void *ctx);
 

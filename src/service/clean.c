@@ -25,7 +25,7 @@ struct cleaning {
 	struct pcache *cache;
 	uint64_t tail_end_pos; /* extents below are of the oldest segment */
 	uint64_t slots_left; /* how many may be appended before what is left is dropped */
-	struct pc_extent *found[FRAGMENTS_MAX]; /* of the stretch at hand */
+	struct pc_extent found[FRAGMENTS_MAX]; /* of the stretch at hand: copies, in the order of the index */
 	uint32_t found_nr;
 	uint32_t drop_nr; /* extents to look at, while dropping */
 };
@@ -38,7 +38,7 @@ static enum pc_walk gather(void *ctx, struct pc_extent *extent)
 		return PC_WALK_KEEP;
 	if (cleaning->found_nr == PC_MIN(FRAGMENTS_MAX, cleaning->cache->clean_keys_max))
 		return PC_WALK_STOP;
-	cleaning->found[cleaning->found_nr++] = extent;
+	cleaning->found[cleaning->found_nr++] = *extent;
 	return PC_WALK_KEEP;
 }
 
@@ -86,7 +86,7 @@ static void put_fragment(struct pcache *cache, struct pc_kbuf *kbuf, const struc
 
 #ifdef PC_PLANTS
 /* Planted defect: what was found is appended after others have had the shard. */
-static bool append_stale(struct pcache *cache, uint32_t shard_idx, struct pc_extent *const *extents, uint32_t nr,
+static bool append_stale(struct pcache *cache, uint32_t shard_idx, const struct pc_extent *extents, uint32_t nr,
 			 uint64_t *slots_left)
 {
 	struct pc_kbuf *kbuf = &cache->cleaner->kbuf;
@@ -94,7 +94,7 @@ static bool append_stale(struct pcache *cache, uint32_t shard_idx, struct pc_ext
 
 	pc_kbuf_reset(kbuf);
 	for (uint32_t i = 0; i < nr; i++)
-		put_fragment(cache, kbuf, extents[i]);
+		put_fragment(cache, kbuf, &extents[i]);
 	pc_index_unlock(cache->index, UINT64_C(1) << shard_idx);
 	pc_index_lock(cache->index, UINT64_C(1) << shard_idx);
 	if (pc_kbuf_slot_nr(kbuf) > *slots_left ||
@@ -106,10 +106,32 @@ static bool append_stale(struct pcache *cache, uint32_t shard_idx, struct pc_ext
 }
 #endif
 
+/* Extents that were appended again, in the order of the index, and their new position. */
+struct moved {
+	const struct pc_extent *extents;
+	uint32_t nr;
+	uint32_t next; /* the first that the walk has not met */
+	uint64_t pos;
+};
+
+static enum pc_walk take_position(void *ctx, struct pc_extent *extent)
+{
+	struct moved *moved = ctx;
+
+	while (moved->next < moved->nr && moved->extents[moved->next].vol_blk < extent->vol_blk)
+		moved->next++;
+	if (moved->next == moved->nr)
+		return PC_WALK_STOP;
+	if (moved->extents[moved->next].vol_blk == extent->vol_blk && moved->extents[moved->next].pos == extent->pos)
+		extent->pos = moved->pos;
+	return PC_WALK_KEEP;
+}
+
 /* Appends extents again, at most *slots_left slots, and gives them their new position. False: no slots, nothing was done. */
 static bool append_again(struct pcache *cache, enum pc_log_user user, uint32_t shard_idx,
-			 struct pc_extent *const *extents, uint32_t nr, uint64_t *slots_left)
+			 const struct pc_extent *extents, uint32_t nr, uint64_t *slots_left)
 {
+	struct moved moved = { .extents = extents, .nr = nr };
 	struct pc_kbuf *kbuf = &cache->cleaner->kbuf;
 	uint64_t pos;
 
@@ -120,15 +142,15 @@ static bool append_again(struct pcache *cache, enum pc_log_user user, uint32_t s
 	PC_YIELD(CLEAN_FOUND);
 	pc_kbuf_reset(kbuf);
 	for (uint32_t i = 0; i < nr; i++)
-		put_fragment(cache, kbuf, extents[i]);
+		put_fragment(cache, kbuf, &extents[i]);
 	if (pc_kbuf_slot_nr(kbuf) > *slots_left ||
 	    pc_log_reserve(&cache->log, shard_idx, pc_kbuf_slot_nr(kbuf), user, &pos))
 		return false;
 	*slots_left -= pc_kbuf_slot_nr(kbuf);
 	pc_append_commit(cache, shard_idx, pos, kbuf);
 	PC_YIELD(CLEAN_APPENDED);
-	for (uint32_t i = 0; i < nr; i++)
-		extents[i]->pos = pos;
+	moved.pos = pos;
+	pc_index_walk_shard_from_locked(cache->index, shard_idx, extents[0].vol_blk, take_position, &moved);
 	return true;
 }
 
@@ -138,7 +160,7 @@ static int append_poison(struct cleaning *cleaning, uint32_t shard_idx)
 	uint64_t unlimited = UINT64_MAX;
 
 	for (uint32_t i = 0; i < cleaning->found_nr; i++)
-		if (is_poison(cleaning->found[i]) &&
+		if (is_poison(&cleaning->found[i]) &&
 		    !append_again(cleaning->cache, PC_LOG_POISON, shard_idx, &cleaning->found[i], 1, &unlimited))
 			return PCACHE_E_FULL;
 	return 0;
