@@ -19,6 +19,7 @@ enum pc_lock_rank {
 	PC_RANK_SPACE_STEP, /* service: one eviction or cleaning step at a time */
 	PC_RANK_FLUSH, /* core/flush: one flush or group sync at a time */
 	PC_RANK_SHARD, /* index/shard; sub-rank: shard number */
+	PC_RANK_ARENA, /* index/arena: memory of all shards */
 	PC_RANK_HEAD, /* alloc/head; sub-rank: head number */
 	PC_RANK_LOG, /* log: segment chain, slow path of a reservation */
 	PC_RANK_SYNC, /* log: one sync of page-granular media at a time */

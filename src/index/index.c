@@ -23,36 +23,69 @@ struct pc_index {
 	uint32_t shard_nr;
 	uint32_t stripe_shift; /* log2 of stripe_blk */
 	bool shard_nr_is_pow2; /* then a mask does for the modulo */
+	struct pc_pack pack;
+	struct pc_arena arena;
 	struct pc_shard shards[];
 };
 
 /* ---- life ---------------------------------------------------------------------------------------------------------- */
 
+/* Regions of a volume that a shard may have extents in, beyond the first. */
+static uint32_t more_regions(const struct pc_index_params *params)
+{
+	return params->volume_blk == 0 ? 0 : (uint32_t)((params->volume_blk - 1) >> 32);
+}
+
+static int init_shards(struct pc_index *index, const struct pc_index_params *params)
+{
+	struct pc_shard_params shard_params = { .more_regions = more_regions(params),
+						.pack = &index->pack,
+						.arena = &index->arena };
+
+	for (uint32_t i = 0; i < index->shard_nr; i++) {
+		int rc;
+
+		shard_params.shard_idx = i;
+		rc = pc_shard_init(&index->shards[i], &shard_params);
+		if (rc == 0)
+			continue;
+		while (i-- > 0)
+			pc_shard_fini(&index->shards[i]);
+		return rc;
+	}
+	return 0;
+}
+
 int pc_index_new(const struct pc_index_params *params, struct pc_index **out_index)
 {
 	struct pc_index *index;
-	uint32_t init_nr;
-	int rc = 0;
+	struct pc_pack pack;
+	int rc;
 
 	if (params->shard_nr < 1 || params->shard_nr > PC_SHARD_NR_MAX || !pc_is_pow2(params->stripe_blk))
 		return -EINVAL;
+	rc = pc_pack_init(&pack, params);
+	if (rc != 0)
+		return rc;
 	index = aligned_alloc(PC_CACHE_LINE_BYTES, sizeof(*index) + params->shard_nr * sizeof(struct pc_shard));
 	if (index == NULL)
 		return -ENOMEM;
 	index->shard_nr = params->shard_nr;
 	index->shard_nr_is_pow2 = pc_is_pow2(params->shard_nr);
 	index->stripe_shift = (uint32_t)__builtin_ctz(params->stripe_blk);
-	for (init_nr = 0; init_nr < index->shard_nr; init_nr++) {
-		rc = pc_shard_init(&index->shards[init_nr], init_nr);
-		if (rc != 0)
-			goto fini_shards;
-	}
+	index->pack = pack;
+	rc = pc_arena_init(&index->arena);
+	if (rc != 0)
+		goto free_index;
+	rc = init_shards(index, params);
+	if (rc != 0)
+		goto fini_arena;
 	*out_index = index;
 	return 0;
 
-fini_shards:
-	while (init_nr-- > 0)
-		pc_shard_fini(&index->shards[init_nr]);
+fini_arena:
+	pc_arena_fini(&index->arena);
+free_index:
 	free(index);
 	return rc;
 }
@@ -63,7 +96,13 @@ void pc_index_free(struct pc_index *index)
 		return;
 	for (uint32_t i = 0; i < index->shard_nr; i++)
 		pc_shard_fini(&index->shards[i]);
+	pc_arena_fini(&index->arena);
 	free(index);
+}
+
+struct pc_shard *pc_index_shards(struct pc_index *index)
+{
+	return index->shards;
 }
 
 /* ---- stripes and locks ----------------------------------------------------------------------------------------------- */
@@ -168,30 +207,6 @@ void pc_index_erase_locked(struct pc_index *index, uint64_t vol_blk, uint64_t le
 	}
 }
 
-/* Copies what of [vol_blk, end_blk) is in the shard, clipped. Returns how many. */
-static uint32_t lookup_stripe(const struct pc_shard *shard, uint64_t vol_blk, uint64_t end_blk, struct pc_extent *out,
-			      uint32_t max)
-{
-	struct pc_shard_at at = pc_shard_find_locked(shard, vol_blk);
-	uint32_t nr = 0;
-
-	for (; at.leaf_idx < shard->leaf_nr; at.leaf_idx++, at.slot_idx = 0) {
-		const struct pc_leaf_ref *ref = &shard->refs[at.leaf_idx];
-
-		for (; at.slot_idx < ref->nr; at.slot_idx++) {
-			const struct pc_extent *extent = &ref->leaf->ext[at.slot_idx];
-			uint64_t from = PC_MAX(extent->vol_blk, vol_blk);
-			uint64_t to = PC_MIN(extent->vol_blk + extent->len_blk, end_blk);
-
-			if (nr == max || extent->vol_blk >= end_blk)
-				return nr;
-			out[nr++] = to - from == extent->len_blk ? *extent
-								 : pc_extent_part(extent, from, (uint32_t)(to - from));
-		}
-	}
-	return nr;
-}
-
 uint32_t pc_index_lookup_locked(struct pc_index *index, uint64_t vol_blk, uint64_t len_blk, struct pc_extent *out,
 				uint32_t max)
 {
@@ -201,7 +216,7 @@ uint32_t pc_index_lookup_locked(struct pc_index *index, uint64_t vol_blk, uint64
 
 	for (; vol_blk < end_blk && nr < max; vol_blk += part_len) {
 		part_len = first_part_len(index, vol_blk, end_blk);
-		nr += lookup_stripe(shard_of(index, vol_blk), vol_blk, vol_blk + part_len, out + nr, max - nr);
+		nr += pc_shard_lookup_locked(shard_of(index, vol_blk), vol_blk, vol_blk + part_len, out + nr, max - nr);
 	}
 	return nr;
 }
@@ -276,26 +291,25 @@ uint64_t pc_index_extent_nr(struct pc_index *index)
 
 uint64_t pc_index_dram_bytes(struct pc_index *index)
 {
-	uint64_t sum = sizeof(*index) + index->shard_nr * sizeof(struct pc_shard);
+	uint64_t sum = sizeof(*index) + index->shard_nr * sizeof(struct pc_shard) + pc_arena_dram_bytes(&index->arena);
 
 	for (uint32_t i = 0; i < index->shard_nr; i++)
-		sum += atomic_load_explicit(&index->shards[i].dram_bytes, memory_order_relaxed);
+		sum += atomic_load_explicit(&index->shards[i].root_bytes, memory_order_relaxed);
 	return sum;
 }
 
 static const char *check_stripes(const struct pc_index *index, uint32_t shard_idx)
 {
 	const struct pc_shard *shard = &index->shards[shard_idx];
+	struct pc_shard_at at = { 0, 0, 0 };
 
-	for (uint32_t l = 0; l < shard->leaf_nr; l++) {
-		for (uint32_t i = 0; i < shard->refs[l].nr; i++) {
-			const struct pc_extent *extent = &shard->refs[l].leaf->ext[i];
+	for (; !pc_shard_is_end(shard, at); at.slot_idx++, at = pc_shard_settle(shard, at)) {
+		struct pc_extent extent = pc_shard_get(shard, at);
 
-			if (shard_idx_of(index, extent->vol_blk) != shard_idx)
-				return "an extent is in another shard's structure";
-			if (extent->vol_blk + extent->len_blk > pc_index_stripe_end(index, extent->vol_blk))
-				return "an extent crosses a stripe";
-		}
+		if (shard_idx_of(index, extent.vol_blk) != shard_idx)
+			return "an extent is in another shard's structure";
+		if (extent.vol_blk + extent.len_blk > pc_index_stripe_end(index, extent.vol_blk))
+			return "an extent crosses a stripe";
 	}
 	for (const struct pc_fill *fill = shard->fills; fill != NULL; fill = fill->next) {
 		if (shard_idx_of(index, fill->vol_blk) != shard_idx)

@@ -56,10 +56,15 @@ struct pc_index;
 
 struct pc_index_params {
 	uint32_t shard_nr; /* 1 .. PC_SHARD_NR_MAX */
-	uint32_t stripe_blk; /* power of two, at least a CRC chunk */
+	uint32_t stripe_blk; /* power of two, at least a CRC chunk, at most 2^31 */
+	/* What extents may hold; more aborts. Fewer bits for it cost less DRAM. */
+	uint32_t segment_nr;
+	uint32_t segment_blk; /* power of two, at most 2^16 */
+	uint64_t slot_nr; /* positions in the index at the same time lie less than this apart: the log has no more */
+	uint64_t volume_blk; /* blocks of volume 0, if there is no other volume; else UINT64_MAX */
 };
 
-int pc_index_new(const struct pc_index_params *params, struct pc_index **out_index); /* 0, -ENOMEM, -errno */
+int pc_index_new(const struct pc_index_params *params, struct pc_index **out_index); /* 0, -EINVAL, -ENOMEM, -errno */
 void pc_index_free(struct pc_index *index);
 
 /* The set of shards that a range touches, as a bit mask; or it together for a batch. */
@@ -141,7 +146,7 @@ void pc_index_fill_unlist_locked(struct pc_index *index, struct pc_fill *fill);
 
 uint32_t pc_index_shard_nr(const struct pc_index *index);
 uint64_t pc_index_extent_nr(struct pc_index *index); /* relaxed sum; needs no lock */
-uint64_t pc_index_dram_bytes(struct pc_index *index); /* relaxed sum of nodes allocated */
+uint64_t pc_index_dram_bytes(struct pc_index *index); /* relaxed; all that it costs, unused memory included */
 
 /* Every invariant: order, no overlap, no crossing of a stripe, lengths, counts. For tests and debug builds; takes the locks itself. NULL or a text. */
 const char *pc_index_check(struct pc_index *index);

@@ -1,76 +1,156 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * One shard: a sorted set of extents that do not intersect, as a root array over leaves. Private to src/index and its
- * tests. Everything but the two counters is under mutex.
+ * One shard: a sorted set of extents that do not intersect. Private to src/index and its tests.
+ *
+ *     root   first_blks[]   | 0 | 7104 | 13310 | ...      all nodes; contiguous, searched by bisection
+ *            nodes[]        | . |  .   |   .   | ...
+ *                             |
+ *     node   keys[]         | 0 | 96 | 310 | ...          up to 60 leaves of one region
+ *            leaves[]       | . | .  | .   | ...
+ *                             |
+ *     leaf   32 extents, packed: index/leaf.h
+ *
+ * A region is 2^32 blocks of a volume, so 32 bits say where a leaf begins. Leaves and nodes are never empty.
+ *
+ * Everything but the two counters is under lock. tree.c has the structure, shard.c what is done with it, check.c its invariants.
  */
 #ifndef PC_INDEX_SHARD_H
 #define PC_INDEX_SHARD_H
 
 #include <stdatomic.h>
 
+#include "index/arena.h"
 #include "index/index.h"
+#include "index/leaf.h"
 
-#define PC_LEAF_NR 32u /* extents in a full leaf; even */
+#define PC_NODE_NR 60u /* leaves of a full node */
+#define PC_NO_HINT UINT64_MAX
 
-union pc_leaf {
-	struct pc_extent ext[PC_LEAF_NR];
-	union pc_leaf *next_free; /* while on the free list */
-};
-_Static_assert(sizeof(union pc_leaf) % PC_CACHE_LINE_BYTES == 0, "leaves are whole cache lines");
-
-struct pc_leaf_ref {
-	union pc_leaf *leaf;
-	uint32_t nr; /* extents in it, 1 .. PC_LEAF_NR */
-};
-
-/* Leaves are allocated in slabs; a slab goes back to the heap with the index only. */
-struct pc_slab {
-	struct pc_slab *next;
-	uint64_t leaf_nr;
-	uint8_t pad[PC_CACHE_LINE_BYTES - sizeof(struct pc_slab *) - sizeof(uint64_t)];
-	union pc_leaf leaves[];
-};
-
-struct pc_shard {
-	struct pc_spin lock;
-	uint64_t *first_blks; /* root: vol_blk of the first extent of each leaf, ascending; apart, for the search */
-	struct pc_leaf_ref *refs; /* root: the leaves; same allocation as first_blks */
+struct pc_node {
 	uint32_t leaf_nr;
-	uint32_t root_cap; /* leaves that the root has room for */
-	uint32_t free_nr;
-	union pc_leaf *free_list;
-	struct pc_slab *slabs;
-	struct pc_fill *fills;
-	_Atomic uint64_t extent_nr; /* stored under mutex, read without */
-	_Atomic uint64_t dram_bytes; /* the same */
-} __attribute__((aligned(PC_CACHE_LINE_BYTES)));
+	uint32_t region;
+	struct pc_node *next_free; /* while on the free list */
+	int32_t keys[PC_NODE_NR]; /* of the first extent of each leaf; behind the last PC_KEY_PAST */
+	struct pc_leaf *leaves[PC_NODE_NR];
+	uint8_t extent_nrs[PC_NODE_NR]; /* extents in each leaf */
+	uint8_t pad[36];
+};
+_Static_assert(sizeof(struct pc_node) % PC_CACHE_LINE_BYTES == 0, "nodes are whole cache lines");
+_Static_assert(PC_NODE_NR % 4 == 0 && offsetof(struct pc_node, keys) % 16 == 0, "searched four by four");
 
 /* Where an extent is, or would be. */
 struct pc_shard_at {
+	uint32_t node_idx;
 	uint32_t leaf_idx;
 	uint32_t slot_idx;
 };
 
-int pc_shard_init(struct pc_shard *shard, uint32_t shard_idx); /* 0 or -errno */
+struct pc_shard {
+	struct pc_spin lock;
+	const struct pc_pack *pack;
+	struct pc_arena *arena;
+	uint64_t *first_blks; /* root: vol_blk of the first extent of each node, ascending */
+	struct pc_node **nodes; /* root; same allocation as first_blks */
+	uint32_t node_nr;
+	uint32_t root_cap; /* nodes that the root has room for */
+	uint32_t leaf_nr;
+	uint32_t free_leaf_nr;
+	uint32_t free_node_nr;
+	uint32_t more_regions; /* beyond the first, that the volume has */
+	struct pc_leaf *free_leaves;
+	struct pc_node *free_nodes;
+	uint64_t newest_pos; /* highest position of any extent that ever was here */
+	uint64_t hint_blk; /* a search for this block leads to that leaf; PC_NO_HINT */
+	struct pc_shard_at hint_at;
+	uint32_t taken_leaf_nr; /* from the arena */
+	uint32_t taken_node_nr;
+	struct pc_fill *fills;
+	_Atomic uint64_t extent_nr; /* stored under lock, read without */
+	_Atomic uint64_t root_bytes; /* the same */
+} __attribute__((aligned(PC_CACHE_LINE_BYTES)));
+
+struct pc_shard_params {
+	uint32_t shard_idx;
+	uint32_t more_regions;
+	const struct pc_pack *pack;
+	struct pc_arena *arena;
+};
+
+int pc_shard_init(struct pc_shard *shard, const struct pc_shard_params *params); /* 0 or -errno */
 void pc_shard_fini(struct pc_shard *shard);
+
+/* ---- tree: places and memory ---------------------------------------------------------------------------------------- */
+
+/*
+ * Nodes that piece_nr replacements may take, each of which takes one leaf at most. Before a node splits it is full, so none does in a small shard. Otherwise count, over all nodes, the leaves
+ * beyond half of a node: at most 30 a node. A leaf adds at most one to the sum; a split takes 15 from it at least; two nodes that become one add at most 15, and give a node back. A region that was
+ * empty takes a node as well.
+ */
+static inline uint32_t pc_shard_node_need(const struct pc_shard *shard, uint32_t piece_nr)
+{
+	uint64_t need = (uint64_t)shard->more_regions + (shard->node_nr == 0);
+
+	if (shard->leaf_nr + (uint64_t)piece_nr > PC_NODE_NR)
+		need += 2 * (uint64_t)shard->node_nr + piece_nr / (PC_NODE_NR / 4) + 1;
+	return (uint32_t)PC_MIN(need, (uint64_t)piece_nr);
+}
 
 /* The next piece_nr calls of pc_shard_replace_locked find the memory they need. 0 or -ENOMEM. */
 int pc_shard_reserve_slow_locked(struct pc_shard *shard, uint32_t piece_nr);
 static inline int pc_shard_reserve_locked(struct pc_shard *shard, uint32_t piece_nr)
 {
-	if (shard->free_nr >= piece_nr && shard->root_cap - shard->leaf_nr >= piece_nr)
+	uint32_t node_need = pc_shard_node_need(shard, piece_nr);
+
+	if (shard->free_leaf_nr >= piece_nr && shard->free_node_nr >= node_need &&
+	    shard->root_cap - shard->node_nr >= node_need)
 		return 0;
 	return pc_shard_reserve_slow_locked(shard, piece_nr);
 }
 
-/* First extent that ends after vol_blk; leaf_idx == leaf_nr if there is none. */
 /* Asks for the leaf where vol_blk belongs to be brought into the processor's caches; does not wait for it. */
-void pc_shard_prefetch_locked(const struct pc_shard *shard, uint64_t vol_blk);
+void pc_shard_prefetch_locked(struct pc_shard *shard, uint64_t vol_blk);
+/* First extent that ends after vol_blk; node_idx == node_nr if there is none. */
 struct pc_shard_at pc_shard_find_locked(const struct pc_shard *shard, uint64_t vol_blk);
+/* Steps from behind the last extent of a leaf, or the last leaf of a node, to what follows. */
+struct pc_shard_at pc_shard_settle(const struct pc_shard *shard, struct pc_shard_at at);
+/* Inserts extent before the place at; returns where it is. */
+struct pc_shard_at pc_shard_slot_insert(struct pc_shard *shard, struct pc_shard_at at, const struct pc_extent *extent);
+/*
+ * Removes nr extents, at least one, from at on, all in this leaf, whose first key may be out of date. Leaves and nodes that fit together become one. Returns the
+ * place behind them, wherever it is now.
+ */
+struct pc_shard_at pc_shard_slots_remove(struct pc_shard *shard, struct pc_shard_at at, uint32_t nr);
+
+static inline bool pc_shard_is_end(const struct pc_shard *shard, struct pc_shard_at at)
+{
+	return at.node_idx >= shard->node_nr;
+}
+
+/* Extents in the leaf of at. */
+static inline uint32_t pc_shard_leaf_extent_nr(const struct pc_shard *shard, struct pc_shard_at at)
+{
+	return shard->nodes[at.node_idx]->extent_nrs[at.leaf_idx];
+}
+
+static inline struct pc_extent pc_shard_get(const struct pc_shard *shard, struct pc_shard_at at)
+{
+	const struct pc_node *node = shard->nodes[at.node_idx];
+
+	return pc_leaf_get(shard->pack, node->leaves[at.leaf_idx], at.slot_idx, node->region, shard->newest_pos);
+}
+
+/* Puts extent in the place of what is at at, whose neighbours it does not reach. */
+void pc_shard_set(struct pc_shard *shard, struct pc_shard_at at, const struct pc_extent *extent);
+
+/* ---- shard: what is done with it ------------------------------------------------------------------------------------- */
 
 /* Takes [vol_blk, vol_blk + len_blk) out of the shard and puts extent, which has that very range, in its place (NULL: nothing). */
 void pc_shard_replace_locked(struct pc_shard *shard, uint64_t vol_blk, uint64_t len_blk, const struct pc_extent *extent,
 			     pc_displaced_fn displaced, void *ctx);
+
+/* Copies what of [vol_blk, end_blk) is in the shard, clipped. Returns how many. */
+uint32_t pc_shard_lookup_locked(const struct pc_shard *shard, uint64_t vol_blk, uint64_t end_blk, struct pc_extent *out,
+				uint32_t max);
 
 /* Walks the extents that intersect [vol_blk, end_blk). False if fn said stop. A dropped extent cancels overlapping fills. */
 bool pc_shard_walk_locked(struct pc_shard *shard, uint64_t vol_blk, uint64_t end_blk, pc_walk_fn fn, void *ctx);
@@ -81,6 +161,9 @@ static inline void pc_shard_cancel_fills_locked(struct pc_shard *shard, uint64_t
 	if (shard->fills != NULL)
 		pc_shard_cancel_fills_slow_locked(shard, vol_blk, len_blk);
 }
+
+/* The shards of an index, for tests. */
+struct pc_shard *pc_index_shards(struct pc_index *index);
 
 /* Order, no overlap, lengths, counts, memory. NULL or a text. Stripes are the index's business. */
 const char *pc_shard_check_locked(const struct pc_shard *shard);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * A flat model of the index for its tests: one cell per block says which inserted extent owns it and which block of that extent it is.
- * Extents are known by their pos, which is unique: 1, 2, 3, ... Every operation is done on both and compared: what was displaced, block
+ * Extents are known by their pos, which is unique: pos_base + 1, 2, 3, ... Every operation is done on both and compared: what was displaced, block
  * by block and exactly once, and with model_compare what is left.
  */
 #ifndef TESTS_INDEX_MODEL_H
@@ -19,14 +19,16 @@
 #include "index/index.h"
 
 struct cell {
-	uint32_t owner; /* pos of the extent; 0: none */
+	uint32_t owner; /* pos of the extent, less pos_base; 0: none */
 	uint32_t idx; /* block in it */
 	uint32_t left_op; /* last operation that displaced this block */
 };
 
 struct model {
 	struct pc_index *index;
+	struct pc_index_params params;
 	uint64_t base; /* vol_blk of cell 0 */
+	uint64_t pos_base;
 	uint32_t space_blk;
 	uint32_t op;
 	uint32_t owner_nr;
@@ -34,7 +36,7 @@ struct model {
 	uint64_t displaced_blk; /* in this operation */
 	uint64_t range_blk, range_len; /* of this operation */
 	struct cell *cells;
-	struct pc_extent *owners; /* by pos */
+	struct pc_extent *owners; /* by pos, less pos_base */
 	struct pc_extent *found; /* space_blk of them */
 };
 
@@ -47,13 +49,23 @@ static inline uint64_t rnd(uint64_t *seed)
 	return z ^ z >> 31;
 }
 
-static inline void model_init(struct model *m, uint32_t shard_nr, uint32_t stripe_blk, uint64_t base,
-			      uint32_t space_blk)
+/* The largest geometry of segments there is. */
+static inline struct pc_index_params model_params(uint32_t shard_nr, uint32_t stripe_blk)
 {
-	struct pc_index_params params = { .shard_nr = shard_nr, .stripe_blk = stripe_blk };
+	return (struct pc_index_params){ .shard_nr = shard_nr,
+					 .stripe_blk = stripe_blk,
+					 .segment_nr = 1u << 24,
+					 .segment_blk = 1u << 15,
+					 .slot_nr = UINT64_C(1) << 26,
+					 .volume_blk = UINT64_MAX };
+}
 
+static inline void model_init_with(struct model *m, const struct pc_index_params *params, uint64_t base,
+				   uint32_t space_blk)
+{
 	memset(m, 0, sizeof(*m));
-	assert_int_equal(pc_index_new(&params, &m->index), 0);
+	assert_int_equal(pc_index_new(params, &m->index), 0);
+	m->params = *params;
 	m->base = base;
 	m->space_blk = space_blk;
 	m->owner_cap = 1024;
@@ -61,6 +73,14 @@ static inline void model_init(struct model *m, uint32_t shard_nr, uint32_t strip
 	m->owners = calloc(m->owner_cap, sizeof(*m->owners));
 	m->found = calloc(space_blk, sizeof(*m->found));
 	assert_true(m->cells != NULL && m->owners != NULL && m->found != NULL);
+}
+
+static inline void model_init(struct model *m, uint32_t shard_nr, uint32_t stripe_blk, uint64_t base,
+			      uint32_t space_blk)
+{
+	struct pc_index_params params = model_params(shard_nr, stripe_blk);
+
+	model_init_with(m, &params, base, space_blk);
 }
 
 static inline void model_fini(struct model *m)
@@ -75,14 +95,15 @@ static inline void model_fini(struct model *m)
 static inline void model_check_piece(const struct model *m, const struct pc_extent *e)
 {
 	uint64_t blk = e->vol_blk - m->base;
+	uint64_t owner = e->pos - m->pos_base;
 	const struct pc_extent *o;
 
 	assert_true(e->len_blk > 0 && blk < m->space_blk && e->len_blk <= m->space_blk - blk);
-	assert_true(e->pos > 0 && e->pos <= m->owner_nr);
-	o = &m->owners[e->pos];
+	assert_true(owner > 0 && owner <= m->owner_nr);
+	o = &m->owners[owner];
 	assert_int_equal(e->flags, o->flags);
 	for (uint32_t i = 0; i < e->len_blk; i++) {
-		assert_int_equal(m->cells[blk + i].owner, e->pos);
+		assert_int_equal(m->cells[blk + i].owner, owner);
 		assert_int_equal(m->cells[blk + i].idx, m->cells[blk].idx + i);
 	}
 	if ((o->flags & PC_EXT_TYPE_MASK) != PC_EXT_DATA) {
@@ -143,23 +164,23 @@ static inline void model_insert(struct model *m, uint32_t blk, uint32_t len, uin
 		m->owners = realloc(m->owners, m->owner_cap * sizeof(*m->owners));
 		assert_non_null(m->owners);
 	}
-	e.pos = ++m->owner_nr;
+	e.pos = m->pos_base + ++m->owner_nr;
 	if ((flags & PC_EXT_TYPE_MASK) == PC_EXT_DATA) {
 		uint32_t head = (uint32_t)(hint % (9 - len));
 		uint32_t tail = (uint32_t)((hint >> 8) % (9 - len - head));
 
-		e.seg_id = (uint32_t)e.pos * 7;
-		e.crc = (uint32_t)e.pos * 0x9e3779b1u;
-		e.seg_blk = (uint16_t)(head + (hint >> 16) % 30000);
+		e.seg_id = hint >> 40 & 1 ? m->params.segment_nr - 1 : m->owner_nr * 7 % m->params.segment_nr;
+		e.crc = m->owner_nr * 0x9e3779b1u;
+		e.seg_blk = (uint16_t)(head + (hint >> 16) % (m->params.segment_blk - 7));
 		e.geom = (uint8_t)(head | tail << 3);
 	}
-	m->owners[e.pos] = e;
+	m->owners[m->owner_nr] = e;
 	model_lock(m, blk, len, &mask);
 	pc_index_insert_locked(m->index, &e, model_displaced, m);
 	pc_index_unlock(m->index, mask);
 	assert_int_equal(m->displaced_blk, owned);
 	for (uint32_t i = 0; i < len; i++) {
-		m->cells[blk + i].owner = (uint32_t)e.pos;
+		m->cells[blk + i].owner = m->owner_nr;
 		m->cells[blk + i].idx = i;
 	}
 }

@@ -11,11 +11,12 @@
 #include "index/shard.h"
 
 #define VOLUME_1 (UINT64_C(1) << 48)
+#define SPACE_BLK 32768u
 
-/* The structure behind the handle: shards follow a header of one cache line (the test would see nonsense at once otherwise). */
+/* The structure behind the handle: the shards are its end. */
 static struct pc_shard *shard_0(struct pc_index *index)
 {
-	return (struct pc_shard *)(void *)((char *)index + PC_CACHE_LINE_BYTES);
+	return pc_index_shards(index);
 }
 
 /* ---- insertion and erasure ------------------------------------------------------------------------------------------ */
@@ -93,12 +94,29 @@ struct shape {
 	uint32_t shard_nr, stripe_blk, space_blk, zero_max_blk, op_nr;
 };
 
+/* Each way to pack: positions in the word, 2 bytes beside it, 4 bytes. */
+static void take_packing(struct pc_index_params *params, uint64_t seed)
+{
+	params->slot_nr = UINT64_C(1) << 17;
+	if (seed % 3 == 0) {
+		params->segment_nr = 8;
+		params->segment_blk = 8;
+	} else if (seed % 3 == 2) {
+		params->slot_nr = UINT64_C(1) << 42;
+	}
+}
+
 static void random_run(const struct shape *shape, uint64_t seed)
 {
 	static const uint8_t types[] = { PC_EXT_ZERO, PC_EXT_ZERO | PC_EXT_DISCARD, PC_EXT_POISON };
+	/* Around a border of volumes, of regions, or at the start. */
+	const uint64_t bases[] = { 0, VOLUME_1 * 9, VOLUME_1 * 9 + (UINT64_C(7) << 32) - shape->space_blk / 2 };
+	struct pc_index_params params = model_params(shape->shard_nr, shape->stripe_blk);
 	struct model m;
 
-	model_init(&m, shape->shard_nr, shape->stripe_blk, seed % 2 ? VOLUME_1 * 9 : 0, shape->space_blk);
+	take_packing(&params, seed);
+	model_init_with(&m, &params, PC_ROUND_DOWN(bases[seed % 3], (uint64_t)shape->stripe_blk), shape->space_blk);
+	m.pos_base = seed % 2 ? (UINT64_C(1) << 62) - 5000 : (UINT64_C(1) << 17) - 1000;
 	for (uint32_t op = 0; op < shape->op_nr; op++) {
 		/* The mix drifts, so that the index fills up and empties again. */
 		bool filling = op / (shape->op_nr / 6) % 2 == 0;
@@ -132,7 +150,7 @@ static void test_random_runs(void **state)
 
 	(void)state;
 	for (uint32_t i = 0; i < PC_ARRAY_NR(shapes); i++) {
-		for (uint64_t seed = 0; seed < 3; seed++)
+		for (uint64_t seed = 0; seed < 6; seed++)
 			random_run(&shapes[i], i * 100 + seed);
 	}
 }
@@ -143,7 +161,7 @@ static uint64_t dense_bytes(struct pc_index *index)
 
 	for (uint32_t i = 0; i < pc_index_shard_nr(index); i++)
 		leaf_nr += shard_0(index)[i].leaf_nr;
-	return leaf_nr * sizeof(union pc_leaf);
+	return leaf_nr * sizeof(struct pc_leaf);
 }
 
 /* Ascending, descending and alternating fills of single blocks, then every other one erased, then all. */
@@ -168,7 +186,7 @@ static void test_dense_patterns(void **state)
 		}
 		model_compare(&m);
 		assert_int_equal(pc_index_extent_nr(m.index), space_blk);
-		assert_in_range(dense_bytes(m.index), 32 * space_blk, 44 * space_blk);
+		assert_in_range(dense_bytes(m.index), 16 * space_blk, 20 * space_blk);
 		for (uint32_t blk = 0; blk < space_blk; blk += 2)
 			model_erase(&m, blk, 1);
 		model_compare(&m);
@@ -182,13 +200,15 @@ static void test_dense_patterns(void **state)
 static void test_ascending_fill_packs_leaves(void **state)
 {
 	const uint32_t space_blk = 1u << 16;
+	struct pc_index_params params = model_params(1, space_blk);
 	struct model m;
 
 	(void)state;
-	model_init(&m, 1, space_blk, 0, space_blk);
+	params.segment_nr = 64;
+	model_init_with(&m, &params, 0, space_blk);
 	for (uint32_t blk = 0; blk < space_blk; blk++)
 		model_insert(&m, blk, 1, PC_EXT_DATA, 0);
-	assert_in_range(pc_index_dram_bytes(m.index), 32 * space_blk, 36 * space_blk);
+	assert_in_range(pc_index_dram_bytes(m.index), 16 * space_blk, 20 * space_blk);
 	model_fini(&m);
 }
 
@@ -241,7 +261,7 @@ static void test_mask_is_the_union_of_its_blocks(void **state)
 
 	(void)state;
 	for (uint32_t i = 0; i < PC_ARRAY_NR(shard_nrs); i++) {
-		struct pc_index_params params = { .shard_nr = shard_nrs[i], .stripe_blk = 8 };
+		struct pc_index_params params = model_params(shard_nrs[i], 8);
 		struct pc_index *index;
 		uint64_t all = 0;
 
@@ -268,7 +288,7 @@ static void test_mask_is_the_union_of_its_blocks(void **state)
 
 static void test_lock_takes_the_whole_mask(void **state)
 {
-	struct pc_index_params params = { .shard_nr = 64, .stripe_blk = 8 };
+	struct pc_index_params params = model_params(64, 8);
 	uint64_t mask = UINT64_C(1) << 63 | 1u << 5 | 1u;
 	struct pc_index *index;
 
@@ -286,10 +306,17 @@ static void test_lock_takes_the_whole_mask(void **state)
 
 static void test_bad_params(void **state)
 {
-	struct pc_index_params bad[] = { { 0, 8 }, { 65, 8 }, { 4, 0 }, { 4, 12 } };
+	struct pc_index_params bad[] = { model_params(0, 8),  model_params(65, 8), model_params(4, 0),
+					 model_params(4, 12), model_params(4, 8),  model_params(4, 8),
+					 model_params(4, 8),  model_params(4, 8),  model_params(4, 8) };
 	struct pc_index *index = (struct pc_index *)(uintptr_t)1;
 
 	(void)state;
+	bad[4].segment_nr = 0;
+	bad[5].segment_blk = 24;
+	bad[6].segment_blk = 1u << 17;
+	bad[7].slot_nr = 0;
+	bad[8].slot_nr = UINT64_C(1) << 50; /* with blocks of 39 bits: more than 32 bits beside the word */
 	for (uint32_t i = 0; i < PC_ARRAY_NR(bad); i++)
 		assert_int_equal(pc_index_new(&bad[i], &index), -EINVAL);
 	assert_true(index == (struct pc_index *)(uintptr_t)1);
@@ -327,11 +354,11 @@ static enum pc_walk walk_some(void *ctx, struct pc_extent *extent)
 		m->owners = realloc(m->owners, m->owner_cap * sizeof(*m->owners));
 		assert_non_null(m->owners);
 	}
-	extent->pos = ++m->owner_nr;
+	extent->pos = m->pos_base + ++m->owner_nr;
 	extent->flags = (uint8_t)(extent->flags ^ PC_EXT_DIRTY);
-	m->owners[extent->pos] = *extent;
+	m->owners[m->owner_nr] = *extent;
 	for (uint32_t i = 0; i < extent->len_blk; i++) {
-		m->cells[blk + i].owner = (uint32_t)extent->pos;
+		m->cells[blk + i].owner = m->owner_nr;
 		m->cells[blk + i].idx = i;
 	}
 	return walk->stop_after != 0 && walk->shown_nr == walk->stop_after ? PC_WALK_STOP : PC_WALK_KEEP;
@@ -470,81 +497,140 @@ static void test_a_drop_cancels_fills(void **state)
 
 /* ---- check --------------------------------------------------------------------------------------------------------------- */
 
+/* Each breaks one invariant of a shard with several full nodes: 1-block extents at every fourth block, two blocks long. */
 static void plant(struct pc_shard *shard, uint32_t damage)
 {
-	struct pc_extent *ext = shard->refs[1].leaf->ext;
+	struct pc_node *node = shard->nodes[1], *last_node = shard->nodes[shard->node_nr - 1];
+	struct pc_leaf *leaf = node->leaves[1], *last_leaf = last_node->leaves[last_node->leaf_nr - 1];
+	uint32_t last_slot = last_node->extent_nrs[last_node->leaf_nr - 1] - 1u;
+	const uint64_t shape_mask = (1u << PC_SHAPE_BITS) - 1;
+	struct pc_extent extent = pc_leaf_get(shard->pack, leaf, 3, node->region, shard->newest_pos);
 
 	switch (damage) {
-	case 0:
-		ext[3].len_blk = 0;
+	case 0: /* an empty extent */
+		leaf->words[3] |= shape_mask;
+		leaf->words[3] -= 7; /* ZERO */
+		leaf->crcs[3] = 0;
 		break;
-	case 1:
-		ext[3].len_blk = 5;
-		break; /* into the next */
-	case 2:
-		ext[3].vol_blk = ext[5].vol_blk + 1;
+	case 1: /* into the next */
+		extent.len_blk = 5;
+		pc_leaf_set(shard->pack, leaf, 3, &extent, shard->newest_pos);
 		break;
-	case 3:
-		ext[31].vol_blk += 1 << 20;
-		break; /* into another shard's stripe, and out of order */
-	case 4:
-		ext[3].flags = 3;
+	case 2: /* out of order */
+		leaf->keys[3] = leaf->keys[5] + 1;
 		break;
-	case 5:
-		ext[3].geom = 7;
-		break; /* head before the segment */
+	case 3: /* into another shard's stripe, and out of order */
+		leaf->keys[4] += 1 << 20;
+		break;
+	case 4: /* no type */
+		leaf->words[3] |= shape_mask;
+		break;
+	case 5: /* head before the segment */
+		extent.geom = 6;
+		extent.seg_blk = 5;
+		pc_leaf_set(shard->pack, leaf, 3, &extent, shard->newest_pos);
+		break;
 	case 6:
-		ext[3].geom = 7 << 3;
-		ext[3].len_blk = 2;
+		node->keys[1]--;
 		break;
 	case 7:
-		shard->first_blks[1]--;
+		node->extent_nrs[1]--;
 		break;
 	case 8:
-		shard->refs[1].nr--;
+		node->extent_nrs[1] = 0;
 		break;
 	case 9:
-		shard->refs[1].nr = 0;
-		break;
-	case 10:
 		shard->extent_nr++;
 		break;
+	case 10:
+		shard->root_bytes++;
+		break;
 	case 11:
-		shard->dram_bytes++;
+		shard->free_leaf_nr++;
 		break;
 	case 12:
-		shard->free_nr++;
-		break;
-	case 13:
 		shard->leaf_nr--;
 		break;
-	case 14:
-		shard->refs[shard->leaf_nr - 1].leaf->ext[shard->refs[shard->leaf_nr - 1].nr - 1].len_blk = 8;
-		break; /* over the stripe's end */
+	case 13: /* over the stripe's end: the last extent ends two blocks before */
+		extent = pc_leaf_get(shard->pack, last_leaf, last_slot, last_node->region, shard->newest_pos);
+		extent.len_blk = 8;
+		pc_leaf_set(shard->pack, last_leaf, last_slot, &extent, shard->newest_pos);
+		break;
+	case 14: /* another shard's */
+		last_leaf->keys[last_slot] += (int32_t)SPACE_BLK;
+		break;
 	case 15:
-		shard->refs[shard->leaf_nr - 1].leaf->ext[shard->refs[shard->leaf_nr - 1].nr - 1].vol_blk += 1024;
-		break; /* another shard's */
+		shard->first_blks[1]++;
+		break;
+	case 16:
+		node->leaf_nr--;
+		break;
+	case 17:
+		node->region++;
+		break;
+	case 18:
+		shard->free_node_nr++;
+		break;
+	case 19:
+		shard->taken_node_nr++;
+		break;
+	case 20:
+		shard->taken_leaf_nr++;
+		break;
+	case 21: /* a search would count it */
+		last_leaf->keys[PC_LEAF_NR - 1] = PC_KEY_PAST - 1;
+		break;
+	case 22:
+		last_node->keys[PC_NODE_NR - 1] = PC_KEY_PAST - 1;
+		break;
+	case 23:
+		shard->hint_blk = extent.vol_blk;
+		shard->hint_at = (struct pc_shard_at){ .node_idx = 1, .leaf_idx = 0 };
+		break;
+	case 24:
+		shard->hint_blk = extent.vol_blk;
+		shard->hint_at = (struct pc_shard_at){ .node_idx = 1, .leaf_idx = 2 };
+		break;
+	case 25:
+		shard->hint_blk = extent.vol_blk;
+		shard->hint_at = (struct pc_shard_at){ .node_idx = shard->node_nr };
+		break;
+	case 26:
+		shard->node_nr = shard->root_cap + 1;
+		break;
+	case 27: /* a chunk of more than 8 blocks cannot be packed; a volume can be crossed */
+		node->region |= 0xffff;
+		node->keys[0] = 0;
+		leaf->words[3] = (leaf->words[3] | shape_mask) - 7;
+		leaf->crcs[3] = UINT32_MAX;
+		break;
 	default:
 		fail();
 	}
 }
 
+#define DAMAGE_NR 28u
+
 static void test_check_finds_planted_damage(void **state)
 {
 	(void)state;
-	for (uint32_t damage = 0; damage < 16; damage++) {
+	for (uint32_t damage = 0; damage < DAMAGE_NR; damage++) {
+		struct pc_shard *shard;
 		struct model m;
-		uint32_t leaf_nr;
 
-		model_init(&m, 2, 1024, 0, 1024);
-		for (uint32_t blk = 0; blk < 1024; blk += 4)
+		model_init(&m, 2, SPACE_BLK, 0, SPACE_BLK);
+		for (uint32_t blk = 0; blk < SPACE_BLK; blk += 4)
 			model_insert(&m, blk, 2, PC_EXT_DATA, 0);
+		/* So that the last leaf and the last node are not full. */
+		model_erase(&m, 8, 2);
 		assert_null(pc_index_check(m.index));
-		leaf_nr = shard_0(m.index)->leaf_nr;
-		assert_true(leaf_nr >= 8);
-		plant(shard_0(m.index), damage);
+		shard = shard_0(m.index);
+		assert_true(shard->node_nr >= 3 && shard->nodes[shard->node_nr - 1]->leaf_nr < PC_NODE_NR);
+		plant(shard, damage);
 		if (pc_index_check(m.index) == NULL)
 			fail_msg("damage %u was not found", damage);
+		if (damage == 26)
+			shard->node_nr = 0;
 		model_fini(&m);
 	}
 }

@@ -20,27 +20,62 @@ void *aligned_alloc(size_t alignment, size_t size)
 	return alloc_fails || posix_memalign(&mem, alignment, size) != 0 ? NULL : mem;
 }
 
-/* The shard with exactly what a reserve of piece_nr promises: surplus leaves and root places are put aside. */
+/* A shard by itself. */
+struct alone {
+	struct pc_pack pack;
+	struct pc_arena arena;
+	struct pc_shard shard;
+};
+
+static void alone_init(struct alone *alone)
+{
+	struct pc_index_params params = model_params(1, 8);
+	struct pc_shard_params shard_params = { .pack = &alone->pack, .arena = &alone->arena };
+
+	params.slot_nr = 4;
+	assert_int_equal(pc_pack_init(&alone->pack, &params), 0);
+	assert_int_equal(pc_arena_init(&alone->arena), 0);
+	assert_int_equal(pc_shard_init(&alone->shard, &shard_params), 0);
+}
+
+static void alone_fini(struct alone *alone)
+{
+	pc_shard_fini(&alone->shard);
+	pc_arena_fini(&alone->arena);
+}
+
+/* The shard with exactly what a reserve of piece_nr promises: surplus leaves, nodes and root places are put aside. */
 struct tight {
 	struct pc_shard *shard;
-	union pc_leaf *aside;
+	struct pc_leaf *leaves;
+	struct pc_node *nodes;
 	uint32_t root_cap;
 };
 
 static void tight_begin(struct tight *tight, struct pc_shard *shard, uint32_t piece_nr)
 {
-	assert_int_equal(pc_shard_reserve_locked(shard, piece_nr), 0);
-	assert_true(shard->free_nr >= piece_nr && shard->root_cap - shard->leaf_nr >= piece_nr);
-	*tight = (struct tight){ .shard = shard, .root_cap = shard->root_cap };
-	while (shard->free_nr > piece_nr) {
-		union pc_leaf *leaf = shard->free_list;
+	uint32_t node_need;
 
-		shard->free_list = leaf->next_free;
-		shard->free_nr--;
-		leaf->next_free = tight->aside;
-		tight->aside = leaf;
+	assert_int_equal(pc_shard_reserve_locked(shard, piece_nr), 0);
+	node_need = pc_shard_node_need(shard, piece_nr);
+	assert_true(shard->free_leaf_nr >= piece_nr && shard->free_node_nr >= node_need &&
+		    shard->root_cap - shard->node_nr >= node_need);
+	*tight = (struct tight){ .shard = shard, .root_cap = shard->root_cap };
+	for (; shard->free_leaf_nr > piece_nr; shard->free_leaf_nr--) {
+		struct pc_leaf *leaf = shard->free_leaves;
+
+		shard->free_leaves = leaf->next_free;
+		leaf->next_free = tight->leaves;
+		tight->leaves = leaf;
 	}
-	shard->root_cap = shard->leaf_nr + piece_nr;
+	for (; shard->free_node_nr > node_need; shard->free_node_nr--) {
+		struct pc_node *node = shard->free_nodes;
+
+		shard->free_nodes = node->next_free;
+		node->next_free = tight->nodes;
+		tight->nodes = node;
+	}
+	shard->root_cap = shard->node_nr + node_need;
 	alloc_fails = true;
 	alloc_nr = 0;
 }
@@ -52,13 +87,21 @@ static void tight_end(struct tight *tight)
 	assert_int_equal(alloc_nr, 0);
 	alloc_fails = false;
 	shard->root_cap = tight->root_cap;
-	while (tight->aside != NULL) {
-		union pc_leaf *leaf = tight->aside;
+	while (tight->leaves != NULL) {
+		struct pc_leaf *leaf = tight->leaves;
 
-		tight->aside = leaf->next_free;
-		leaf->next_free = shard->free_list;
-		shard->free_list = leaf;
-		shard->free_nr++;
+		tight->leaves = leaf->next_free;
+		leaf->next_free = shard->free_leaves;
+		shard->free_leaves = leaf;
+		shard->free_leaf_nr++;
+	}
+	while (tight->nodes != NULL) {
+		struct pc_node *node = tight->nodes;
+
+		tight->nodes = node->next_free;
+		node->next_free = shard->free_nodes;
+		shard->free_nodes = node;
+		shard->free_node_nr++;
 	}
 	assert_null(pc_shard_check_locked(shard));
 }
@@ -80,31 +123,32 @@ static void fill_full(struct pc_shard *shard, uint32_t leaf_nr)
 	assert_int_equal(shard->leaf_nr, leaf_nr);
 }
 
-/* One cut in each of many full leaves with full neighbours: as many leaves as pieces, and the promise covers it. */
+/* One cut in each of many full leaves with full neighbours, near and far: as many leaves as pieces, and the promise covers it. */
 static void test_one_cut_in_every_full_leaf(void **state)
 {
 	(void)state;
 	for (uint32_t slot_idx = 0; slot_idx < PC_LEAF_NR; slot_idx++) {
 		for (uint32_t erase = 0; erase < 2; erase++) {
-			const uint32_t leaf_nr = 40;
-			struct pc_shard shard;
+			const uint32_t leaf_nr = 300;
+			struct alone alone;
 			struct tight tight;
 
-			assert_int_equal(pc_shard_init(&shard, 0), 0);
-			fill_full(&shard, leaf_nr);
-			/* Every third leaf, so that none can even out with one that was split before. */
-			tight_begin(&tight, &shard, leaf_nr / 3);
-			for (uint32_t i = 0; i < leaf_nr / 3; i++) {
-				uint64_t blk = (uint64_t)((3 * i + 1) * PC_LEAF_NR + slot_idx) * 4 + 1;
+			alone_init(&alone);
+			fill_full(&alone.shard, leaf_nr);
+			/* Every sixth leaf, so that none can even out with one that was dealt out again before. */
+			tight_begin(&tight, &alone.shard, leaf_nr / 6);
+			for (uint32_t i = 0; i < leaf_nr / 6; i++) {
+				uint64_t blk = (uint64_t)((6 * i + 2) * PC_LEAF_NR + slot_idx) * 4 + 1;
 
 				if (erase)
-					pc_shard_replace_locked(&shard, blk, 2, NULL, NULL, NULL);
+					pc_shard_replace_locked(&alone.shard, blk, 2, NULL, NULL, NULL);
 				else
-					put(&shard, blk, 2);
+					put(&alone.shard, blk, 2);
 			}
-			assert_int_equal(shard.free_nr, 0); /* the bound is exact: one less would not do */
+			/* The bound is exact: one less would not do. */
+			assert_int_equal(alone.shard.free_leaf_nr, 0);
 			tight_end(&tight);
-			pc_shard_fini(&shard);
+			alone_fini(&alone);
 		}
 	}
 }
@@ -115,23 +159,24 @@ static void test_one_piece_takes_one_leaf_at_most(void **state)
 	(void)state;
 	for (uint64_t seed = 0; seed < 60; seed++) {
 		uint64_t dice = seed;
-		struct pc_shard shard;
+		struct alone alone;
+		struct pc_shard *shard = &alone.shard;
 
-		assert_int_equal(pc_shard_init(&shard, 0), 0);
-		fill_full(&shard, 6);
+		alone_init(&alone);
+		fill_full(shard, 6);
 		for (uint32_t op = 0; op < 600; op++) {
 			uint64_t span = seed % 3 == 0 ? 6 * PC_LEAF_NR * 4 : 200;
 			uint64_t blk = seed % 3 * 256 + rnd(&dice) % span;
 			struct tight tight;
 
-			tight_begin(&tight, &shard, 1);
+			tight_begin(&tight, shard, 1);
 			if (rnd(&dice) % 4 == 0)
-				pc_shard_replace_locked(&shard, blk, 1 + rnd(&dice) % 3, NULL, NULL, NULL);
+				pc_shard_replace_locked(shard, blk, 1 + rnd(&dice) % 3, NULL, NULL, NULL);
 			else
-				put(&shard, blk, (uint32_t)(1 + rnd(&dice) % 8));
+				put(shard, blk, (uint32_t)(1 + rnd(&dice) % 8));
 			tight_end(&tight);
 		}
-		pc_shard_fini(&shard);
+		alone_fini(&alone);
 	}
 }
 
@@ -140,53 +185,109 @@ static void test_random_batches_never_allocate(void **state)
 	(void)state;
 	for (uint64_t seed = 100; seed < 130; seed++) {
 		uint64_t dice = seed;
-		struct pc_shard shard;
+		struct alone alone;
+		struct pc_shard *shard = &alone.shard;
 
-		assert_int_equal(pc_shard_init(&shard, 0), 0);
+		alone_init(&alone);
 		for (uint32_t batch = 0; batch < 400; batch++) {
 			uint32_t piece_nr = (uint32_t)(1 + rnd(&dice) % 40);
 			bool ascending = rnd(&dice) % 3 == 0;
 			uint64_t start = rnd(&dice) % 30000;
 			struct tight tight;
 
-			tight_begin(&tight, &shard, piece_nr);
+			tight_begin(&tight, shard, piece_nr);
 			for (uint32_t i = 0; i < piece_nr; i++) {
 				uint64_t blk = ascending ? start + i * 2 : rnd(&dice) % 30000;
 				uint64_t kind = rnd(&dice) % 20;
 
 				if (kind == 0)
-					put(&shard, blk, (uint32_t)(1 + rnd(&dice) % 4000));
+					put(shard, blk, (uint32_t)(1 + rnd(&dice) % 4000));
 				else if (kind == 1)
-					pc_shard_replace_locked(&shard, blk, 1 + rnd(&dice) % 4000, NULL, NULL, NULL);
+					pc_shard_replace_locked(shard, blk, 1 + rnd(&dice) % 4000, NULL, NULL, NULL);
 				else if (kind < 5)
-					pc_shard_replace_locked(&shard, blk, 1, NULL, NULL, NULL);
+					pc_shard_replace_locked(shard, blk, 1, NULL, NULL, NULL);
 				else
-					put(&shard, blk, (uint32_t)(1 + rnd(&dice) % 4));
+					put(shard, blk, (uint32_t)(1 + rnd(&dice) % 4));
 			}
 			tight_end(&tight);
 		}
-		pc_shard_fini(&shard);
+		alone_fini(&alone);
 	}
 }
 
-/* Whatever is left of leaves and of places in the root: afterwards there is enough of both. */
-static void test_reserve_tops_up_both(void **state)
+/* Nodes full of full leaves, cut everywhere: the bound on nodes holds, for large reserves too. */
+static void test_cuts_split_nodes(void **state)
 {
 	(void)state;
-	for (uint32_t code = 0; code < 5 * 5 * 6; code++) {
-		uint32_t root_left = code % 5;
-		uint32_t free_nr = code / 5 % 5;
-		uint32_t piece_nr = code / 25;
-		struct pc_shard shard;
+	for (uint64_t seed = 0; seed < 40; seed++) {
+		uint32_t leaf_nr = (uint32_t)(50 + seed * 17);
+		uint32_t piece_nr = (uint32_t)(1 + seed * seed * 3);
+		uint64_t dice = seed, span = seed % 2 ? leaf_nr * PC_LEAF_NR * 4 : 2000;
+		struct alone alone;
+		struct tight tight;
 
-		assert_int_equal(pc_shard_init(&shard, 0), 0);
-		assert_int_equal(pc_shard_reserve_locked(&shard, 4), 0);
-		shard.root_cap = root_left;
-		for (; shard.free_nr > free_nr; shard.free_nr--)
-			shard.free_list = shard.free_list->next_free;
-		assert_int_equal(pc_shard_reserve_locked(&shard, piece_nr), 0);
-		assert_true(shard.free_nr >= piece_nr && shard.root_cap - shard.leaf_nr >= piece_nr);
-		pc_shard_fini(&shard);
+		alone_init(&alone);
+		fill_full(&alone.shard, leaf_nr);
+		for (uint32_t round = 0; round < 8; round++) {
+			tight_begin(&tight, &alone.shard, piece_nr);
+			for (uint32_t i = 0; i < piece_nr; i++) {
+				uint64_t blk = rnd(&dice) % span;
+
+				if (rnd(&dice) % 5 == 0)
+					pc_shard_replace_locked(&alone.shard, blk, 1 + rnd(&dice) % 900, NULL, NULL,
+								NULL);
+				else
+					put(&alone.shard, round % 2 ? blk : i * 4 % span + 1, 2);
+			}
+			tight_end(&tight);
+		}
+		alone_fini(&alone);
+	}
+}
+
+/* Extents in regions that were empty take nodes, as many as there are regions. */
+static void test_regions_take_nodes(void **state)
+{
+	(void)state;
+	for (uint32_t piece_nr = 1; piece_nr < 100; piece_nr += 7) {
+		struct alone alone;
+		struct tight tight;
+
+		alone_init(&alone);
+		alone.shard.more_regions = 49;
+		tight_begin(&tight, &alone.shard, piece_nr);
+		for (uint64_t i = 0; i < piece_nr; i++)
+			put(&alone.shard, (i * 7 % 50) << 32 | (i * 3), 2);
+		tight_end(&tight);
+		assert_int_equal(alone.shard.node_nr, PC_MIN(piece_nr, 50u));
+		alone_fini(&alone);
+	}
+}
+
+/* Whatever is left of leaves, of nodes and of places in the root: afterwards there is enough of each. */
+static void test_reserve_tops_up_all(void **state)
+{
+	(void)state;
+	for (uint32_t code = 0; code < 5 * 5 * 5 * 6; code++) {
+		uint32_t root_left = code % 5;
+		uint32_t free_leaf_nr = code / 5 % 5;
+		uint32_t free_node_nr = code / 25 % 5;
+		uint32_t piece_nr = code / 125;
+		struct alone alone;
+		struct pc_shard *shard = &alone.shard;
+
+		alone_init(&alone);
+		shard->more_regions = 5;
+		assert_int_equal(pc_shard_reserve_locked(shard, 4), 0);
+		shard->root_cap = root_left;
+		for (; shard->free_leaf_nr > free_leaf_nr; shard->free_leaf_nr--)
+			shard->free_leaves = shard->free_leaves->next_free;
+		for (; shard->free_node_nr > free_node_nr; shard->free_node_nr--)
+			shard->free_nodes = shard->free_nodes->next_free;
+		assert_int_equal(pc_shard_reserve_locked(shard, piece_nr), 0);
+		assert_true(shard->free_leaf_nr >= piece_nr && shard->free_node_nr >= piece_nr &&
+			    shard->root_cap - shard->node_nr >= piece_nr);
+		alone_fini(&alone);
 	}
 }
 
@@ -221,7 +322,7 @@ static void test_a_refused_reserve_changes_nothing(void **state)
 
 static void test_new_without_memory(void **state)
 {
-	struct pc_index_params params = { .shard_nr = 4, .stripe_blk = 16 };
+	struct pc_index_params params = model_params(4, 16);
 	struct pc_index *index = NULL;
 
 	(void)state;
@@ -237,7 +338,9 @@ int main(void)
 		cmocka_unit_test(test_one_cut_in_every_full_leaf),
 		cmocka_unit_test(test_one_piece_takes_one_leaf_at_most),
 		cmocka_unit_test(test_random_batches_never_allocate),
-		cmocka_unit_test(test_reserve_tops_up_both),
+		cmocka_unit_test(test_cuts_split_nodes),
+		cmocka_unit_test(test_regions_take_nodes),
+		cmocka_unit_test(test_reserve_tops_up_all),
 		cmocka_unit_test(test_a_refused_reserve_changes_nothing),
 		cmocka_unit_test(test_new_without_memory),
 	};

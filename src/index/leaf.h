@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A leaf: up to PC_LEAF_NR extents, sorted, packed. Private to src/index and its tests.
+ *
+ *     keys    4 B each   low half of the block number; the high half is the region, the same for a whole node
+ *     words   8 B each   | position, its low bits | block on the media | dirty 1 | shape 7 |
+ *     crcs    4 B each   DATA: the CRC; else the length
+ *     highs   0, 2 or 4 B each   the rest of the position, where the word has no room for it
+ *
+ * The keys lie together, so a search touches two cache lines and needs no branch: it counts the keys that are not greater. They are stored with the
+ * top bit turned, as signed compares are what every processor has; behind the last extent they are the greatest there is.
+ *
+ * Shape. A DATA extent lies in a chunk of at most 8 blocks: blocks before it, length and blocks behind it have 120 combinations. Three further codes are
+ * ZERO, ZERO that may give up space, and POISON, of any length.
+ *
+ * Position. Stored modulo 2^pos_bits, and read back as the highest one that is not above the newest position of the shard. Live positions
+ * lie in the log, between its tail and its head, and the log has no more slots than all segments together; pos_bits covers that many.
+ */
+#ifndef PC_INDEX_LEAF_H
+#define PC_INDEX_LEAF_H
+
+#include "index/index.h"
+
+#define PC_LEAF_NR 32u /* extents in a full leaf */
+#define PC_SHAPE_BITS 7u
+#define PC_SHAPE_NR 120u /* of DATA */
+#define PC_WORD_PLACE_BITS 56u /* of a word, for block and position */
+
+/* How the extents of an index are packed. Constant. */
+struct pc_pack {
+	uint32_t leaf_bytes;
+	uint8_t seg_shift; /* log2 of the blocks of a segment */
+	uint8_t media_bits; /* block on the media: segment, and block in it */
+	uint8_t pos_bits;
+	uint8_t low_bits; /* of the position, in the word */
+	uint8_t high_bytes; /* for the rest of the position: 0, 2, 4 */
+	uint8_t shape_of_geom[64]; /* of length 1; a longer one adds to it */
+	uint8_t shape_len[1u << PC_SHAPE_BITS];
+	uint8_t shape_geom[1u << PC_SHAPE_BITS];
+};
+
+struct pc_leaf {
+	union {
+		int32_t keys[PC_LEAF_NR];
+		struct pc_leaf *next_free; /* while on the free list */
+	};
+	uint64_t words[PC_LEAF_NR];
+	uint32_t crcs[PC_LEAF_NR];
+	uint16_t highs[]; /* PC_LEAF_NR of 2 or 4 bytes, or none */
+};
+_Static_assert(sizeof(struct pc_leaf) == 16 * PC_LEAF_NR, "16 bytes per extent");
+
+#define PC_KEY_TURN 0x80000000u
+#define PC_KEY_PAST INT32_MAX /* in the places behind the last key */
+
+static inline int32_t pc_key_of(uint64_t vol_blk)
+{
+	return (int32_t)((uint32_t)vol_blk ^ PC_KEY_TURN);
+}
+
+static inline uint64_t pc_key_blk(uint32_t region, int32_t key)
+{
+	return (uint64_t)region << 32 | ((uint32_t)key ^ PC_KEY_TURN);
+}
+
+typedef int32_t pc_keys4 __attribute__((vector_size(16), may_alias));
+
+/* How many of vec_nr * 4 sorted keys, on a 16-byte border, are not greater. */
+static inline uint32_t pc_keys_count(const int32_t *keys, uint32_t vec_nr, int32_t key)
+{
+	const pc_keys4 *vecs = (const pc_keys4 *)(const void *)keys;
+	pc_keys4 wanted = { key, key, key, key };
+	pc_keys4 sum = { 0, 0, 0, 0 };
+
+	for (uint32_t i = 0; i < vec_nr; i++)
+		sum += vecs[i] <= wanted;
+	return (uint32_t) - (sum[0] + sum[1] + sum[2] + sum[3]);
+}
+
+/* 0 or -EINVAL: not possible with such a segment, or so many positions. */
+int pc_pack_init(struct pc_pack *pack, const struct pc_index_params *params);
+
+/* The extent in slot_idx. newest_pos: of the shard, not below any position in it. */
+struct pc_extent pc_leaf_get(const struct pc_pack *pack, const struct pc_leaf *leaf, uint32_t slot_idx, uint32_t region,
+			     uint64_t newest_pos);
+/* Aborts if the extent cannot be packed: a wrong one would be served later. */
+void pc_leaf_set(const struct pc_pack *pack, struct pc_leaf *leaf, uint32_t slot_idx, const struct pc_extent *extent,
+		 uint64_t newest_pos);
+
+static inline uint32_t pc_leaf_len_blk(const struct pc_pack *pack, const struct pc_leaf *leaf, uint32_t slot_idx)
+{
+	uint32_t len_blk = pack->shape_len[leaf->words[slot_idx] & ((1u << PC_SHAPE_BITS) - 1)];
+
+	return len_blk != 0 ? len_blk : leaf->crcs[slot_idx];
+}
+
+/* Copies nr packed extents; from and to may be the same leaf, and overlap. */
+void pc_leaf_move(const struct pc_pack *pack, struct pc_leaf *to, uint32_t to_idx, const struct pc_leaf *from,
+		  uint32_t from_idx, uint32_t nr);
+
+/* The places from nr on hold nothing. */
+static inline void pc_leaf_end_at(struct pc_leaf *leaf, uint32_t nr)
+{
+	for (uint32_t i = nr; i < PC_LEAF_NR; i++)
+		leaf->keys[i] = PC_KEY_PAST;
+}
+
+/* The steps in a leaf that is not in the processor's caches would miss one after the other: let them miss together. */
+static inline void pc_leaf_prefetch(const struct pc_pack *pack, const struct pc_leaf *leaf)
+{
+	for (uint32_t at = 0; at < pack->leaf_bytes; at += PC_CACHE_LINE_BYTES)
+		__builtin_prefetch((const char *)leaf + at);
+}
+
+#endif
