@@ -134,9 +134,13 @@ struct bench_writer {
 	const uint64_t *offs; /* ascending, without doubles */
 	uint64_t off_nr;
 	uint64_t len; /* of one block */
-	bool direct; /* past the page cache */
+	struct bench_ring *ring; /* NULL: requests are written one after the other */
 };
-int bench_writer_run(const struct bench_writer *writer); /* 0 or -errno */
+/* The rest is filled in. map_bytes may become smaller. */
+void bench_writer_init(struct bench_writer *writer);
+void bench_writer_fini(struct bench_writer *writer);
+/* direct: past the page cache. 0 or -errno. */
+int bench_writer_run(const struct bench_writer *writer, bool direct);
 
 /* ---- bench_place.c ----------------------------------------------------------------------------------------------- */
 
