@@ -53,6 +53,7 @@ struct bench_args {
 	const char *backing_path; /* NULL: one that does nothing, or for jobs that need one a scratch file */
 	bool force; /* a backing that holds data may be overwritten */
 	enum bench_writeback writeback;
+	bool lap; /* jobs that write go once through the whole cache before they are measured */
 	bool fill; /* miss: what was read is kept */
 	bool data_crc;
 	bool json;

@@ -124,7 +124,7 @@ static int warm_up(struct crew *crew, struct bench_stream *stream)
 	if (crew->job == BENCH_MISS)
 		return 0; /* what is read must not be there */
 	err = bench_stream_fill(stream, crew->run->progress);
-	if (bench_job_writes(crew->job) && place->cache_bytes > place->size_bytes)
+	if (bench_job_writes(crew->job) && crew->run->args->lap && place->cache_bytes > place->size_bytes)
 		left_ops = (place->cache_bytes - place->size_bytes) / bench_op_bytes(crew->job, crew->run->args);
 	begin_ns = tool_now_ns();
 	while (err == 0 && left_ops-- > 0) {

@@ -42,6 +42,9 @@ static const char bench_help[] =
 	"  --size BYTES           working set; default the smaller of 1 GiB and a quarter of the cache\n"
 	"  --spread BYTES         logical space over which the blocks of the working set are spread; default its size\n"
 	"  --flush-every N        writeflush: writes per flush; default 1\n"
+	"  --warm-up cache|set    jobs that write go once through the whole cache before they are measured, so that "
+	"room is\n"
+	"                         made as fast as it is taken; or write the working set only; default cache\n"
 	"  --fill on|off          miss: keep what was read; default off\n"
 	"  --cache-size BYTES     default four times --size, or up to 4 GiB, as there is room\n"
 	"  --cache PATH           directory, or path of a new file; default /dev/shm if there is room (DRAM then\n"
@@ -76,6 +79,7 @@ enum {
 	OPT_SPREAD,
 	OPT_FLUSH_EVERY,
 	OPT_FILL,
+	OPT_WARM_UP,
 	OPT_CACHE_SIZE,
 	OPT_CACHE,
 	OPT_BACKING,
@@ -95,6 +99,7 @@ static const struct option bench_options[] = {
 	{ "size", required_argument, NULL, OPT_SIZE },
 	{ "spread", required_argument, NULL, OPT_SPREAD },
 	{ "flush-every", required_argument, NULL, OPT_FLUSH_EVERY },
+	{ "warm-up", required_argument, NULL, OPT_WARM_UP },
 	{ "fill", required_argument, NULL, OPT_FILL },
 	{ "cache-size", required_argument, NULL, OPT_CACHE_SIZE },
 	{ "cache", required_argument, NULL, OPT_CACHE },
@@ -111,6 +116,7 @@ static const struct option bench_options[] = {
 };
 
 static const char *const on_off[] = { "on", "off", NULL };
+static const char *const warm_up_words[] = { "cache", "set", NULL };
 static const char *const writeback_words[] = { "on", "off", "flat", NULL };
 
 static int parse_jobs(const char *command, const char *text, struct bench_args *args)
@@ -184,24 +190,33 @@ static int parse_number(const char *command, int id, const char *text, struct be
 /* Words: true if text was taken. */
 static bool parse_word(const char *command, int id, const char *text, struct bench_args *args)
 {
+	const char *name = id == OPT_CRC ? "data-crc" : "fill", *wants = "on or off";
+	const char *const *words = on_off;
 	int word;
 
 	if (id == OPT_COMMIT)
 		return tool_config_set(command, args->config, "commit", "commit", text, "auto, write or flush");
 	if (id == OPT_ORDERING)
 		return tool_config_set(command, args->config, "ordering", "ordering", text, "strict or batch");
-	word = tool_parse_word(text, id == OPT_WRITEBACK ? writeback_words : on_off);
+	if (id == OPT_WRITEBACK) {
+		words = writeback_words;
+		name = "writeback";
+		wants = "on, off or flat";
+	} else if (id == OPT_WARM_UP) {
+		words = warm_up_words;
+		name = "warm-up";
+		wants = "cache or set";
+	}
+	word = tool_parse_word(text, words);
 	if (word < 0) {
-		tool_usage(command, "option --%s wants %s, not '%s'",
-			   id == OPT_CRC    ? "data-crc"
-			   : id == OPT_FILL ? "fill"
-					    : "writeback",
-			   id == OPT_WRITEBACK ? "on, off or flat" : "on or off", text);
+		tool_usage(command, "option --%s wants %s, not '%s'", name, wants, text);
 		return false;
 	}
 	if (id == OPT_CRC) {
 		args->data_crc = word == 0;
 		(void)pcache_config_set(args->config, PCACHE_OPT_DATA_CRC, word == 0);
+	} else if (id == OPT_WARM_UP) {
+		args->lap = word == 0;
 	} else if (id == OPT_FILL) {
 		args->fill = word == 0;
 	} else {
@@ -245,6 +260,7 @@ static int parse(int argc, char **argv, struct bench_args *args, bool *out_done)
 		case OPT_ORDERING:
 		case OPT_WRITEBACK:
 		case OPT_FILL:
+		case OPT_WARM_UP:
 			result = parse_word(argv[0], id, optarg, args) ? TOOL_OK : TOOL_USAGE;
 			break;
 		default:
@@ -381,6 +397,7 @@ int tool_cmd_bench(int argc, char **argv)
 		.threads = 1,
 		.seconds = 4,
 		.flush_every = 1,
+		.lap = true,
 		.data_crc = true,
 	};
 	bool done = false;

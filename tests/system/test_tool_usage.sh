@@ -106,6 +106,7 @@ refuses 2 'spread wants a --size' bench --spread 64M
 refuses 2 'flush-every wants' bench --flush-every 0
 refuses 2 'writeback wants on, off or flat' bench --writeback maybe
 refuses 2 'fill wants on or off' bench --fill maybe
+refuses 2 'warm-up wants cache or set' bench --warm-up long
 refuses 2 'too much' bench cache
 
 # ---- format
