@@ -5,7 +5,7 @@
  *
  * Without a wish of the user the place is /dev/shm if there is room: DRAM then stands in for persistent memory, by the
  * environment variable PMEM2_FORCE_GRANULARITY, which must be set before the library maps anything, and the result says
- * so. Else it is TMPDIR, where data becomes durable page by page. Both files lose their names as soon as they are open,
+ * so. Else it is TMPDIR, where data becomes durable page by page. Both files lose their names as soon as they are open, and a signal before that removes them,
  * so an interrupted run leaves nothing behind. An existing file is never taken: a benchmark has no business to destroy
  * data.
  *
@@ -16,6 +16,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -300,6 +301,32 @@ double bench_place_populate(int fd)
 	return mapped_kib ? 100.0 * (double)huge_kib / (double)mapped_kib : 0;
 }
 
+/* Names that an interrupted run removes: while files have any. */
+static const char *volatile doomed[3];
+
+static void on_signal(int number)
+{
+	unsigned int i;
+
+	for (i = 0; i < TOOL_ARRAY_NR(doomed); i++) {
+		if (doomed[i])
+			(void)unlink(doomed[i]);
+	}
+	_exit(128 + number);
+}
+
+static void set_signals(void (*handler)(int))
+{
+	static const int numbers[] = { SIGINT, SIGTERM, SIGHUP };
+	struct sigaction action;
+	unsigned int i;
+
+	memset(&action, 0, sizeof(action));
+	action.sa_handler = handler;
+	for (i = 0; i < TOOL_ARRAY_NR(numbers); i++)
+		(void)sigaction(numbers[i], &action, NULL);
+}
+
 /* ---- the files ------------------------------------------------------------ */
 
 static int map_limit(struct bench_place *place)
@@ -310,6 +337,7 @@ static int map_limit(struct bench_place *place)
 	place->limit_fd = open(place->limit_path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (place->limit_fd < 0) {
 		err = -errno;
+		doomed[1] = NULL;
 		free(place->limit_path); /* not ours to remove */
 		place->limit_path = NULL;
 		return err;
@@ -367,6 +395,7 @@ static int open_backing_file(struct bench_place *place, const struct bench_args 
 		}
 		snprintf(name, sizeof(name), "/pcache-bench-%ld.backing", (long)getpid());
 		place->backing_path = join(dir, name);
+		doomed[2] = place->backing_path;
 		path = place->backing_path;
 		if (!path)
 			return tool_fail("bench", -ENOMEM);
@@ -385,6 +414,12 @@ static int open_backing_file(struct bench_place *place, const struct bench_args 
 
 static void remove_names(struct bench_place *place)
 {
+	unsigned int i;
+
+	for (i = 0; i < TOOL_ARRAY_NR(doomed); i++)
+		doomed[i] = NULL;
+	set_signals(SIG_DFL);
+
 	if (place->cache_path)
 		(void)unlink(place->cache_path);
 	if (place->limit_path)
@@ -469,6 +504,9 @@ int bench_place_open(struct bench_place *place, const struct bench_args *args)
 	place->limit_fd = place->cache_fd = place->backing_fd = -1;
 	result = choose_place(place, args);
 	if (result == TOOL_OK) {
+		doomed[0] = place->cache_path;
+		doomed[1] = place->limit_path;
+		set_signals(on_signal);
 		err = map_limit(place);
 		if (err < 0)
 			result = tool_fail(place->limit_path ? place->limit_path : place->cache_path, err);

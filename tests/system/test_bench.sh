@@ -82,6 +82,18 @@ COLUMNS=80 LC_ALL=C "$PCACHE" bench --job randwrite,randread --seconds 0.1 --siz
 [ "$(grep -cE '^  (pcache|limit ) +#+' "$DISK_DIR/out")" -eq 4 ] || say "not two bars for each job"
 ! grep -q "$(printf '\033')" "$DISK_DIR/out" || say "colour although this is no terminal"
 
+# Interrupted while it sets up: nothing stays, either.
+"$PCACHE" bench --job miss --size 64M --cache-size 256M --cache . >/dev/null 2>&1 &
+CHILD=$!
+tries=0
+until [ -n "$(find . -name 'pcache-bench*')" ] || [ $tries -ge 200 ]; do
+	tries=$((tries + 1))
+	sleep 0.01
+done
+kill "$CHILD" 2>/dev/null
+wait "$CHILD"
+CHILD=
+
 [ -z "$(find . "$DISK_DIR" -name 'pcache-bench*')" ] || { echo "files are left" >&2; faults=$((faults + 1)); }
 [ $faults -eq 0 ] || fail "$faults faults"
 echo "ok"
