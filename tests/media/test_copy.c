@@ -132,7 +132,7 @@ static void test_crc_is_of_stored_bytes_while_source_changes(void **state)
 	(void)state;
 	atomic_store(&stop_scribbling, false);
 	assert_int_equal(pthread_create(&thread, NULL, scribble, NULL), 0);
-	for (uint32_t round = 0; round < 2000000 && changes < 5000; round++) {
+	for (uint32_t round = 0; (round < 2000000 || changes < 100) && round < UINT32_MAX && changes < 5000; round++) {
 		uint64_t off = (uint64_t)(round % 16) * CHUNK;
 
 		crc = pc_media_copy_crc(media, off, shared, CHUNK);
@@ -158,7 +158,7 @@ static void test_load_crc_is_of_media_while_target_changes(void **state)
 	crc = pc_media_copy_crc(media, 0, src, CHUNK);
 	atomic_store(&stop_scribbling, false);
 	assert_int_equal(pthread_create(&thread, NULL, scribble, NULL), 0);
-	for (uint32_t round = 0; round < 2000000 && changes < 5000; round++) {
+	for (uint32_t round = 0; (round < 2000000 || changes < 100) && round < UINT32_MAX && changes < 5000; round++) {
 		assert_int_equal(load_crc(0, shared, CHUNK), crc);
 		changes += has_scribbled(&last);
 	}

@@ -216,7 +216,7 @@ static void scribble_while(void (*round)(uint32_t nr))
 
 	atomic_store(&stop_scribbling, false);
 	assert_int_equal(pthread_create(&thread, NULL, scribble, NULL), 0);
-	for (uint32_t nr = 0; nr < 2000000 && changes < 3000; nr++) {
+	for (uint32_t nr = 0; (nr < 2000000 || changes < 100) && nr < UINT32_MAX && changes < 3000; nr++) {
 		round(nr);
 		changes += has_scribbled(&last);
 	}
