@@ -286,9 +286,10 @@ struct pc_kset_rules {
 };
 void pc_kset_rules_of(const struct pc_super *super, struct pc_kset_rules *out_rules);
 
+/* Blocks are powers of two: a shift, as this is asked several times for each key of the log. */
 static inline uint32_t pc_chunk_blk(uint32_t block_bytes)
 {
-	return PC_CHUNK_BYTES / block_bytes;
+	return PC_CHUNK_BYTES >> __builtin_ctz(block_bytes);
 }
 /* Number of chunks that a DATA key touches, from its geometry. */
 uint32_t pc_key_chunk_nr(const struct pc_key *key, uint32_t block_bytes);

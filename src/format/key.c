@@ -31,7 +31,8 @@ void pc_kset_rules_of(const struct pc_super *super, struct pc_kset_rules *out_ru
 uint32_t pc_key_chunk_nr(const struct pc_key *key, uint32_t block_bytes)
 {
 	const uint64_t covered_blk = (uint64_t)PC_GEOM_HEAD(key->geom) + key->len_blk + PC_GEOM_TAIL(key->geom);
-	const uint64_t chunk_nr = PC_DIV_UP(covered_blk, pc_chunk_blk(block_bytes));
+	const uint32_t chunk_blk = pc_chunk_blk(block_bytes);
+	const uint64_t chunk_nr = (covered_blk + chunk_blk - 1) >> __builtin_ctz(chunk_blk);
 
 	/* More than a key that is valid can have; for others, anything that is large. */
 	return (uint32_t)PC_MIN(chunk_nr, (uint64_t)UINT32_MAX);
@@ -86,11 +87,11 @@ static bool place_is_sound(const struct pc_key *key, const struct pc_kset_rules 
 	const uint64_t end_blk = (uint64_t)key->seg_blk + key->len_blk + tail_blk;
 	const uint64_t last_blk = (uint64_t)head_blk + key->len_blk - 1; /* from the start of the first chunk */
 
-	if (key->seg_id >= rules->segment_nr || end_blk > rules->segment_bytes / rules->block_bytes)
+	if (key->seg_id >= rules->segment_nr || end_blk > rules->segment_bytes >> __builtin_ctz(rules->block_bytes))
 		return false;
 	if (key->geom >> 6 != 0 || head_blk >= chunk_blk || head_blk > key->seg_blk)
 		return false;
-	if (last_blk / chunk_blk != (last_blk + tail_blk) / chunk_blk)
+	if ((last_blk ^ (last_blk + tail_blk)) >= chunk_blk) /* not in one chunk */
 		return false;
 	if (!rules->data_crc || pc_key_chunk_nr(key, rules->block_bytes) > 1)
 		return key->crc == 0;

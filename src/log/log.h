@@ -124,13 +124,18 @@ struct pc_log_reader {
 	struct pc_log *log;
 	uint8_t *buf;
 	uint32_t buf_slots; /* capacity */
+	uint32_t ahead_slots; /* read at once, if they are there */
 	uint64_t win_pos; /* what buf holds */
 	uint32_t win_slots;
+	uint64_t seg_pos; /* first position of the segment that was asked for last */
+	uint64_t seg_nonce;
 	uint64_t
 		wasted_slots; /* of ksets that were read whole and did not validate: bounds the work on a hostile image */
 };
 
 int pc_log_reader_init(struct pc_log_reader *reader, struct pc_log *log); /* 0 or -ENOMEM */
+/* For who reads the whole log: longer reads. */
+void pc_log_reader_all(struct pc_log_reader *reader);
 void pc_log_reader_fini(struct pc_log_reader *reader);
 /* Slots of the durable kset at pos, from its header alone: position and nonce are compared, the CRC is not. 0: no kset of this life starts there. */
 uint32_t pc_log_reader_skip(struct pc_log_reader *reader, uint64_t pos, uint64_t end_pos);

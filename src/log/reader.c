@@ -10,7 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define WINDOW_SLOTS 256u
+#define AHEAD_SLOTS 256u
+#define AHEAD_ALL_SLOTS 1024u /* stays in a second-level cache */
 
 int pc_log_reader_init(struct pc_log_reader *reader, struct pc_log *log)
 {
@@ -19,6 +20,8 @@ int pc_log_reader_init(struct pc_log_reader *reader, struct pc_log *log)
 	/* A whole segment bounds every kset, also those of an image that other limits wrote. */
 	reader->buf_slots = log->slots_per_seg;
 	reader->buf = aligned_alloc(64, (size_t)reader->buf_slots * PC_SLOT_BYTES);
+	reader->ahead_slots = AHEAD_SLOTS;
+	reader->seg_pos = UINT64_MAX;
 	return reader->buf ? 0 : -ENOMEM;
 }
 
@@ -28,9 +31,27 @@ void pc_log_reader_fini(struct pc_log_reader *reader)
 	reader->buf = NULL;
 }
 
+void pc_log_reader_all(struct pc_log_reader *reader)
+{
+	reader->ahead_slots = AHEAD_ALL_SLOTS;
+}
+
 void pc_log_reader_reset(struct pc_log_reader *reader)
 {
 	reader->win_slots = 0;
+	reader->seg_pos = UINT64_MAX;
+}
+
+/* The nonce of the segment of pos: to look it up takes a division. */
+static uint64_t nonce_at(struct pc_log_reader *reader, uint64_t pos)
+{
+	uint64_t seg_pos = pc_log_seg_start(reader->log, pos);
+
+	if (seg_pos != reader->seg_pos) {
+		reader->seg_pos = seg_pos;
+		reader->seg_nonce = pc_log_seg(reader->log, pos)->nonce;
+	}
+	return reader->seg_nonce;
 }
 
 /* Makes the window start at pos and hold at least min_slots (which do not cross a segment); more if they are there. */
@@ -38,7 +59,7 @@ static int load_window(struct pc_log_reader *reader, uint64_t pos, uint64_t end_
 {
 	struct pc_log *log = reader->log;
 	uint64_t seg_end = PC_MIN(end_pos, pc_log_seg_start(log, pos) + log->slots_per_seg);
-	uint32_t slots = (uint32_t)PC_MIN(seg_end - pos, (uint64_t)PC_MAX(min_slots, WINDOW_SLOTS));
+	uint32_t slots = (uint32_t)PC_MIN(seg_end - pos, (uint64_t)PC_MAX(min_slots, reader->ahead_slots));
 	int rc = pc_media_read(log->media, pc_log_media_off(log, pos), reader->buf, (size_t)slots * PC_SLOT_BYTES);
 
 	if (rc && slots > min_slots) {
@@ -62,6 +83,7 @@ enum pc_valid pc_log_reader_at(struct pc_log_reader *reader, uint64_t pos, uint6
 	struct pc_log *log = reader->log;
 	uint64_t seg_end = PC_MIN(end_pos, pc_log_seg_start(log, pos) + log->slots_per_seg);
 	uint32_t avail = (uint32_t)(seg_end - pos), slot_nr;
+	uint64_t nonce = nonce_at(reader, pos);
 	const struct pcm_kset *header;
 	const uint8_t *at;
 	enum pc_valid valid;
@@ -72,7 +94,7 @@ enum pc_valid pc_log_reader_at(struct pc_log_reader *reader, uint64_t pos, uint6
 	at = reader->buf + (pos - reader->win_pos) * PC_SLOT_BYTES;
 	header = (const struct pcm_kset *)(const void *)at;
 	*out_buf = at;
-	if (pc_get64(header->pos) != pos || pc_get64(header->nonce) != pc_log_seg(log, pos)->nonce)
+	if (pc_get64(header->pos) != pos || pc_get64(header->nonce) != nonce)
 		return PC_INVALID_IDENTITY;
 	slot_nr = pc_get32(header->slot_nr);
 	if (slot_nr == 0 || slot_nr > avail)
@@ -87,7 +109,7 @@ enum pc_valid pc_log_reader_at(struct pc_log_reader *reader, uint64_t pos, uint6
 		at = reader->buf;
 		*out_buf = at;
 	}
-	valid = pc_kset_decode(at, avail, pos, pc_log_seg(log, pos)->nonce, &log->layout->rules, out_kset);
+	valid = pc_kset_decode(at, avail, pos, nonce, &log->layout->rules, out_kset);
 	if (valid != PC_VALID)
 		reader->wasted_slots += slot_nr;
 	return valid;
