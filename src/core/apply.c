@@ -66,16 +66,14 @@ bool pc_apply_chunk(const struct pcache *cache, const struct pc_key *key, const 
 
 	if (start >= all_blk || from >= to)
 		return false;
-	*out_extent = (struct pc_extent){
-		.vol_blk = key->vol_blk + (from - head),
-		.pos = pos,
-		.len_blk = to - from,
-		.seg_id = key->seg_id,
-		.crc = crcs ? pc_get32(crcs[chunk_idx]) : 0,
-		.seg_blk = (uint16_t)(key->seg_blk + (from - head)),
-		.geom = PC_GEOM(from - start, end - to),
-		.flags = PC_EXT_DATA,
-	};
+	out_extent->vol_blk = key->vol_blk + (from - head);
+	out_extent->pos = pos;
+	out_extent->len_blk = to - from;
+	out_extent->seg_id = key->seg_id;
+	out_extent->crc = crcs ? pc_get32(crcs[chunk_idx]) : 0;
+	out_extent->seg_blk = (uint16_t)(key->seg_blk + (from - head));
+	out_extent->geom = PC_GEOM(from - start, end - to);
+	out_extent->flags = PC_EXT_DATA;
 	return true;
 }
 
@@ -92,23 +90,32 @@ static void apply_data(struct pc_apply *apply, const struct pc_key *key, const s
 	}
 }
 
+bool pc_apply_bare(const struct pc_key *key, uint64_t pos, uint8_t ext_flags, struct pc_extent *out_extent)
+{
+	uint32_t type = key->flags & PC_KEY_TYPE_MASK;
+
+	if (type == PC_KEY_ZERO && !(ext_flags & PC_EXT_DIRTY))
+		return false;
+	*out_extent = (struct pc_extent){ .vol_blk = key->vol_blk, .pos = pos, .len_blk = key->len_blk };
+	out_extent->flags = type == PC_KEY_POISON ? PC_EXT_POISON : PC_EXT_ZERO | PC_EXT_DIRTY;
+	if (key->flags & PC_KEY_DISCARD)
+		out_extent->flags |= PC_EXT_DISCARD;
+	return true;
+}
+
 void pc_apply_key_locked(struct pc_apply *apply, const struct pc_key *key, const struct pcm_le32 *crcs,
 			 uint8_t ext_flags)
 {
-	struct pc_extent extent = { .vol_blk = key->vol_blk, .pos = apply->pos, .len_blk = key->len_blk };
-	uint32_t type = key->flags & PC_KEY_TYPE_MASK;
+	struct pc_extent extent;
 
-	if (type == PC_KEY_DATA) {
+	if ((key->flags & PC_KEY_TYPE_MASK) == PC_KEY_DATA) {
 		apply_data(apply, key, crcs, ext_flags);
 		return;
 	}
-	if (type == PC_KEY_ZERO && !(ext_flags & PC_EXT_DIRTY)) {
+	if (!pc_apply_bare(key, apply->pos, ext_flags, &extent)) {
 		pc_apply_mask_locked(apply, key);
 		return;
 	}
-	extent.flags = type == PC_KEY_POISON ? PC_EXT_POISON : PC_EXT_ZERO | PC_EXT_DIRTY;
-	if (key->flags & PC_KEY_DISCARD)
-		extent.flags |= PC_EXT_DISCARD;
 	if (extent.flags & PC_EXT_DIRTY)
 		atomic_fetch_add_explicit(&apply->cache->dirty_zero_blk, key->len_blk, memory_order_relaxed);
 	pc_index_insert_locked(apply->cache->index, &extent, pc_apply_displaced, apply);

@@ -129,6 +129,8 @@ int pc_core_new(struct pc_media *media, const struct pc_super *super, uint32_t s
 	if (rc)
 		goto undo_heads;
 	cache->atomic_max_bytes = atomic_max(cache);
+	cache->replay_records = tweaks ? tweaks->replay_records : 0;
+	cache->replay_threads = tweaks ? tweaks->replay_threads : 0;
 	cache->clean_keys_max = tweaks && tweaks->kset_max_keys ? tweaks->kset_max_keys : UINT32_MAX;
 	rc = new_index(cache, tweaks);
 	if (rc)

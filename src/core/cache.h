@@ -88,6 +88,8 @@ struct pcache {
 	uint64_t atomic_max_bytes;
 	uint32_t gc_percent;
 	uint32_t writeback_delay_ms;
+	uint32_t replay_threads; /* these two, 0: replay decides */
+	uint32_t replay_records;
 	uint32_t clean_keys_max; /* keys in one kset of log cleaning */
 	uint32_t fill_leave_segs; /* free segments that fills leave to writers */
 	bool data_crc;
@@ -152,6 +154,8 @@ void pc_apply_mask_locked(struct pc_apply *apply, const struct pc_key *key);
 /* The extent of chunk chunk_idx of a DATA key; false beyond the last. */
 bool pc_apply_chunk(const struct pcache *cache, const struct pc_key *key, const struct pcm_le32 *crcs, uint64_t pos,
 		    uint32_t chunk_idx, struct pc_extent *out_extent);
+/* The extent of a key without data; false: it only erases. */
+bool pc_apply_bare(const struct pc_key *key, uint64_t pos, uint8_t ext_flags, struct pc_extent *out_extent);
 void pc_apply_displaced(void *apply, const struct pc_extent *piece);
 
 /* ---- write.c ------------------------------------------------------------------------------------------------------------ */

@@ -9,6 +9,8 @@ struct pc_tweaks {
 	uint32_t shard_nr; /* 0: the default, 64 */
 	uint32_t stripe_bytes; /* 0: the default, 4 MiB; a power of two of at least 4096 */
 	uint32_t data_head_nr; /* 0: by processors and size */
+	uint32_t replay_threads; /* 0: by processors and length of the log */
+	uint32_t replay_records; /* records of a batch in each shard; 0: by length of the log */
 	uint32_t kset_max_keys; /* 0: as many as fit a segment; else ksets of cleaning are cut shorter */
 	uint64_t (*nonce)(void *user); /* NULL: getrandom(2) */
 	void *nonce_user;

@@ -16,19 +16,21 @@
 
 #include "base/crc.h"
 #include "pcache/errors.h"
+#include "recovery/gather.h"
 #include "recovery/recovery.h"
 
 #define TORN_LOGS_MAX 64u /* ksets that do not validate may together be so many times as long as the log */
 
 void pc_replay_fini(struct pc_replay *replay)
 {
+	free(replay->holes.runs);
 	free(replay->voids.runs);
 	memset(replay, 0, sizeof(*replay));
 }
 
 /* ---- the chain -------------------------------------------------------------------------------------------------------- */
 
-static int corrupt(struct pcache *cache, const char *what, uint64_t pos)
+int pc_recovery_corrupt(struct pcache *cache, const char *what, uint64_t pos)
 {
 	pc_msg(&cache->msg, PCACHE_LOG_ERROR, "log is damaged: %s at position %llu", what, (unsigned long long)pos);
 	return PCACHE_E_CORRUPT;
@@ -45,9 +47,9 @@ static int adopt_log_seg(struct pcache *cache, const struct pc_segrec *rec, uint
 		return 0;
 	}
 	if (rec->ordinal >= PC_ORDINAL_MAX || rec->ordinal - tail_ordinal >= log->ring_nr)
-		return corrupt(cache, "ordinal out of bounds", 0);
+		return pc_recovery_corrupt(cache, "ordinal out of bounds", 0);
 	if (log->ring[rec->ordinal % log->ring_nr].seg_id != PC_SEG_NONE)
-		return corrupt(cache, "two segments with one ordinal", rec->ordinal << log->slots_shift);
+		return pc_recovery_corrupt(cache, "two segments with one ordinal", rec->ordinal << log->slots_shift);
 	pc_log_set_seg(log, rec->ordinal, rec->seg_id, rec->nonce);
 	pc_segmap_adopt(&cache->map, rec->seg_id, PC_SS_LOG);
 	*max_ordinal = PC_MAX(*max_ordinal, rec->ordinal);
@@ -63,7 +65,7 @@ static int adopt_segments(struct pcache *cache)
 	int rc;
 
 	if (tail->log_tail_pos & (log->slots_per_seg - 1))
-		return corrupt(cache, "tail inside a segment", tail->log_tail_pos);
+		return pc_recovery_corrupt(cache, "tail inside a segment", tail->log_tail_pos);
 	tail_ordinal = pc_log_ordinal(log, tail->log_tail_pos);
 	for (uint32_t i = 0; i < log->ring_nr; i++)
 		log->ring[i].seg_id = PC_SEG_NONE;
@@ -79,17 +81,17 @@ static int adopt_segments(struct pcache *cache)
 		}
 	}
 	if (seg_nr == 0 || max_ordinal - tail_ordinal + 1 != seg_nr)
-		return corrupt(cache, "chain of segments has a gap", tail->log_tail_pos);
+		return pc_recovery_corrupt(cache, "chain of segments has a gap", tail->log_tail_pos);
 	pc_segmap_adopt_done(&cache->map);
 	atomic_store(&log->tail, tail->log_tail_pos);
 	pc_log_set_cap_end(log, (max_ordinal + 1) << log->slots_shift);
 	if (tail->dirty_tail_pos < tail->log_tail_pos || tail->dirty_tail_pos > atomic_load(&log->cap_end) ||
 	    tail->mark_pos > atomic_load(&log->cap_end))
-		return corrupt(cache, "tail record out of bounds", tail->dirty_tail_pos);
+		return pc_recovery_corrupt(cache, "tail record out of bounds", tail->dirty_tail_pos);
 	return 0;
 }
 
-/* ---- first pass ---------------------------------------------------------------------------------------------------------- */
+/* ---- runs of positions ------------------------------------------------------------------------------------------------- */
 
 /* Adds a run, joined to the one before if they touch in the same segment. */
 static int add_run(struct pc_runs *runs, uint64_t pos, uint32_t slot_nr, uint32_t slots_shift)
@@ -113,60 +115,7 @@ static int add_run(struct pc_runs *runs, uint64_t pos, uint32_t slot_nr, uint32_
 	return 0;
 }
 
-/* Whether a position of the tail record lies inside of a kset: write-back could never begin there. */
-static bool tail_is_inside(const struct pc_tail *tail, const struct pc_kset *kset)
-{
-	return (tail->dirty_tail_pos > kset->pos && tail->dirty_tail_pos - kset->pos < kset->slot_nr) ||
-	       (tail->mark_pos > kset->pos && tail->mark_pos - kset->pos < kset->slot_nr);
-}
-
-/* Finds the end, the mark and the invalid positions below the end. */
-static int scan(struct pcache *cache, struct pc_log_reader *reader, struct pc_replay *replay, struct pc_runs *holes)
-{
-	struct pc_log *log = &cache->log;
-	uint64_t pos = atomic_load(&log->tail), cap_end = atomic_load(&log->cap_end);
-	bool closed = (cache->layout.tail.flags & PC_TAIL_FLAG_CLEAN_CLOSE) != 0;
-	const void *buf;
-
-	replay->end_pos = pos;
-	replay->mark_pos = PC_MAX(cache->layout.tail.mark_pos, cache->layout.tail.dirty_tail_pos);
-	while (pos < cap_end) {
-		struct pc_kset kset;
-		int rc;
-
-		if (pc_log_reader_at(reader, pos, cap_end, &kset, &buf) == PC_VALID) {
-			if (tail_is_inside(&cache->layout.tail, &kset))
-				return corrupt(cache, "tail record inside of a kset", pos);
-			if (kset.type == PC_KSET_MARK)
-				replay->mark_pos = PC_MAX(replay->mark_pos, kset.mark_low_pos);
-			pos += kset.slot_nr;
-			replay->end_pos = pos;
-			continue;
-		}
-		/* Whether a write was acknowledged that had its key here, nobody knows; only a cache that was closed is known to end before. */
-		if (!buf && !(closed && pos >= cache->layout.tail.mark_pos))
-			return corrupt(cache, "a slot cannot be read", pos);
-		rc = add_run(holes, pos, 1, log->slots_shift);
-		if (rc)
-			return rc;
-		/*
-		 * A torn kset may promise up to the rest of its segment, with a length that lay there before, and that a client may have chosen. Reading what many
-		 * promise is bounded, by more than writes that a crash cut short ever do.
-		 */
-		if (reader->wasted_slots > TORN_LOGS_MAX * (cap_end - atomic_load(&log->tail) + log->slots_per_seg))
-			return corrupt(cache, "too many torn ksets", pos);
-		pos++;
-	}
-	while (holes->nr && holes->runs[holes->nr - 1].pos >= replay->end_pos)
-		holes->nr--;
-	if (holes->nr && holes->runs[0].pos < replay->mark_pos)
-		return corrupt(cache, "a slot that was durable does not validate", holes->runs[0].pos);
-	if (replay->end_pos < replay->mark_pos)
-		return corrupt(cache, "the log ends before its last mark", replay->end_pos);
-	return 0;
-}
-
-/* ---- second pass ----------------------------------------------------------------------------------------------------------- */
+/* ---- keys ---------------------------------------------------------------------------------------------------------------- */
 
 enum key_state { KEY_LIVE, KEY_STALE, KEY_IMPOSSIBLE };
 
@@ -230,117 +179,194 @@ static int kset_is_finished(struct pcache *cache, const void *buf, const struct 
 }
 
 /*
- * No two blocks of the backing share a block of data, so the blocks that are seen of a segment are at most those that it has. That also bounds the index by the size of the
- * media, whatever a made-up log says.
+ * The keys of a kset to those that apply them. Above sure_pos it is not known yet whether they will be; a key that cannot be then proves nothing. 0, PC_GATHER_STOPPED, or an error.
  */
-static bool data_is_shared(const struct pcache *cache, const struct pc_key *key)
-{
-	if ((key->flags & PC_KEY_TYPE_MASK) != PC_KEY_DATA)
-		return false;
-	return atomic_load_explicit(&cache->map.segs[key->seg_id].live_blk, memory_order_relaxed) > cache->map.segment_blk;
-}
-
-static int apply_key(struct pcache *cache, struct pc_replay *replay, const struct pc_key *key,
-		     const struct pcm_le32 *crcs, uint64_t pos)
-{
-	struct pc_apply apply = { .cache = cache, .pos = pos, .epoch_pos = replay->epoch_pos };
-	bool dirty = pos >= cache->layout.tail.dirty_tail_pos && !(key->flags & PC_KEY_CLEAN);
-	uint64_t mask = pc_index_mask(cache->index, key->vol_blk, key->len_blk);
-	enum key_state state = key_state(cache, key);
-	int rc;
-
-	if (state == KEY_IMPOSSIBLE)
-		return corrupt(cache, "a key points into a segment that never held its data", pos);
-	pc_index_lock(cache->index, mask);
-	rc = pc_index_reserve_locked(
-		cache->index, mask,
-		pc_apply_piece_nr(cache, key->vol_blk, key->len_blk, (key->flags & PC_KEY_TYPE_MASK) == PC_KEY_DATA));
-	if (!rc && state == KEY_STALE) {
-		pc_apply_mask_locked(&apply, key);
-	} else if (!rc) {
-		if ((key->flags & PC_KEY_TYPE_MASK) == PC_KEY_DATA)
-			atomic_fetch_add_explicit(&cache->map.segs[key->seg_id].live_blk, key->len_blk,
-						  memory_order_relaxed);
-		pc_apply_key_locked(&apply, key, crcs, dirty ? PC_EXT_DIRTY : 0);
-	}
-	pc_index_unlock(cache->index, mask);
-	replay->key_nr++;
-	if (!rc && data_is_shared(cache, key))
-		return corrupt(cache, "keys share data", pos);
-	return rc;
-}
-
-static int apply_kset(struct pcache *cache, struct pc_replay *replay, const void *buf, const struct pc_kset *kset)
+static int gather_kset(struct pcache *cache, struct pc_gather *gather, const void *buf, const struct pc_kset *kset,
+		       uint64_t sure_pos)
 {
 	struct pc_key_cursor cursor;
 	struct pc_key key;
 	const struct pcm_le32 *crcs;
-	int rc;
-
-	if (kset->type == PC_KSET_MARK && (kset->flags & PC_KSET_FLAG_FLUSH))
-		replay->epoch_pos = kset->pos;
-	if (kset->type != PC_KSET_KEYS)
-		return 0;
-	if (kset->pos >= replay->mark_pos && cache->data_crc) {
-		rc = kset_is_finished(cache, buf, kset);
-		if (rc <= 0)
-			return rc ? rc : add_run(&replay->voids, kset->pos, kset->slot_nr, cache->log.slots_shift);
-	}
-	pc_key_first(buf, kset, &cache->layout.rules, &cursor);
-	while (pc_key_next(&cursor, &key, &crcs)) {
-		rc = apply_key(cache, replay, &key, crcs, kset->pos);
-		if (rc)
-			return rc;
-	}
-	return 0;
-}
-
-static int apply_all(struct pcache *cache, struct pc_log_reader *reader, struct pc_replay *replay,
-		     const struct pc_runs *holes)
-{
-	uint64_t pos = atomic_load(&cache->log.tail), cap_end = atomic_load(&cache->log.cap_end);
-	size_t next_hole = 0;
 	int rc = 0;
 
-	pc_log_reader_reset(reader);
-	while (pos < replay->end_pos && !rc) {
-		struct pc_kset kset;
-		const void *buf;
+	if (kset->type == PC_KSET_MARK && (kset->flags & PC_KSET_FLAG_FLUSH))
+		return pc_gather_mark(gather, kset->pos, sure_pos);
+	pc_key_first(buf, kset, &cache->layout.rules, &cursor);
+	while (!rc && pc_key_next(&cursor, &key, &crcs)) {
+		bool dirty = kset->pos >= cache->layout.tail.dirty_tail_pos && !(key.flags & PC_KEY_CLEAN);
+		enum key_state state = key_state(cache, &key);
 
-		if (next_hole < holes->nr && holes->runs[next_hole].pos == pos) {
-			const struct pc_run *hole = &holes->runs[next_hole++];
-
-			rc = add_run(&replay->voids, hole->pos, hole->slot_nr, cache->log.slots_shift);
-			pos += hole->slot_nr;
-			continue;
-		}
-		if (pc_log_reader_at(reader, pos, cap_end, &kset, &buf) != PC_VALID)
-			return corrupt(cache, "a slot reads differently the second time", pos);
-		rc = apply_kset(cache, replay, buf, &kset);
-		pos += kset.slot_nr;
+		if (state == KEY_IMPOSSIBLE && kset->pos >= sure_pos)
+			return pc_gather_stop(gather, kset->pos, sure_pos);
+		if (state == KEY_IMPOSSIBLE)
+			return pc_recovery_corrupt(cache, "a key points into a segment that never held its data",
+						   kset->pos);
+		rc = pc_gather_key(gather, &key, crcs, kset->pos, dirty ? PC_EXT_DIRTY : 0, state == KEY_STALE,
+				   sure_pos);
 	}
 	return rc;
 }
 
+/* ---- first pass ---------------------------------------------------------------------------------------------------------- */
+
+/* Whether a position of the tail record lies inside of a kset: write-back could never begin there. */
+static bool tail_is_inside(const struct pc_tail *tail, const struct pc_kset *kset)
+{
+	return (tail->dirty_tail_pos > kset->pos && tail->dirty_tail_pos - kset->pos < kset->slot_nr) ||
+	       (tail->mark_pos > kset->pos && tail->mark_pos - kset->pos < kset->slot_nr);
+}
+
+/* Below it no data needs to be looked at: it was durable, or a slot follows its data only after a fence. */
+static uint64_t sure_pos_of(const struct pcache *cache, const struct pc_replay *replay)
+{
+	return cache->data_crc ? replay->mark_pos : UINT64_MAX;
+}
+
+/* A valid kset of the first pass. */
+static int take_kset(struct pcache *cache, struct pc_replay *replay, struct pc_gather *gather, const void *buf,
+		     const struct pc_kset *kset)
+{
+	int rc = 0;
+
+	if (tail_is_inside(&cache->layout.tail, kset))
+		return pc_recovery_corrupt(cache, "tail record inside of a kset", kset->pos);
+	if (kset->type == PC_KSET_MARK) {
+		replay->mark_pos = PC_MAX(replay->mark_pos, kset->mark_low_pos);
+		if (kset->flags & PC_KSET_FLAG_FLUSH)
+			replay->epoch_pos = kset->pos;
+	}
+	replay->key_nr += kset->key_nr;
+	if (gather->resume_pos == UINT64_MAX && kset->type != PC_KSET_VOID)
+		rc = gather_kset(cache, gather, buf, kset, sure_pos_of(cache, replay));
+	return rc == PC_GATHER_STOPPED ? 0 : rc;
+}
+
+/* A slot where no valid kset starts; buf: what is there, NULL if it cannot be read. */
+static int take_hole(struct pcache *cache, struct pc_replay *replay, const struct pc_log_reader *reader, uint64_t pos,
+		     const void *buf)
+{
+	struct pc_log *log = &cache->log;
+	bool closed = (cache->layout.tail.flags & PC_TAIL_FLAG_CLEAN_CLOSE) != 0;
+	uint64_t log_slots = atomic_load(&log->cap_end) - atomic_load(&log->tail);
+
+	/* Whether a write was acknowledged that had its key here, nobody knows; only a cache that was closed is known to end before. */
+	if (!buf && !(closed && pos >= cache->layout.tail.mark_pos))
+		return pc_recovery_corrupt(cache, "a slot cannot be read", pos);
+	/*
+	 * A torn kset may promise up to the rest of its segment, with a length that lay there before, and that a client may have chosen. Reading what many
+	 * promise is bounded, by more than writes that a crash cut short ever do.
+	 */
+	if (reader->wasted_slots > TORN_LOGS_MAX * (log_slots + log->slots_per_seg))
+		return pc_recovery_corrupt(cache, "too many torn ksets", pos);
+	return add_run(&replay->holes, pos, 1, log->slots_shift);
+}
+
+/* Finds the end, the mark and the invalid positions below the end, and applies what lies below a mark. */
+static int first_pass(struct pcache *cache, struct pc_log_reader *reader, struct pc_replay *replay,
+		      struct pc_gather *gather)
+{
+	uint64_t pos = atomic_load(&cache->log.tail), cap_end = atomic_load(&cache->log.cap_end);
+	struct pc_runs *holes = &replay->holes;
+	int rc = 0;
+
+	replay->end_pos = pos;
+	replay->mark_pos = PC_MAX(cache->layout.tail.mark_pos, cache->layout.tail.dirty_tail_pos);
+	while (pos < cap_end && !rc) {
+		struct pc_kset kset;
+		const void *buf;
+
+		if (pc_log_reader_at(reader, pos, cap_end, &kset, &buf) == PC_VALID) {
+			rc = take_kset(cache, replay, gather, buf, &kset);
+			pos += kset.slot_nr;
+			replay->end_pos = pos;
+		} else {
+			rc = take_hole(cache, replay, reader, pos, buf);
+			pos++;
+		}
+	}
+	if (rc)
+		return rc;
+	while (holes->nr && holes->runs[holes->nr - 1].pos >= replay->end_pos)
+		holes->nr--;
+	if (holes->nr && holes->runs[0].pos < replay->mark_pos)
+		return pc_recovery_corrupt(cache, "a slot that was durable does not validate", holes->runs[0].pos);
+	if (replay->end_pos < replay->mark_pos)
+		return pc_recovery_corrupt(cache, "the log ends before its last mark", replay->end_pos);
+	return gather->resume_pos == UINT64_MAX ? pc_gather_finish(gather, sure_pos_of(cache, replay)) : 0;
+}
+
+/* ---- second pass ----------------------------------------------------------------------------------------------------------- */
+
+/* What the first pass could not apply: each kset at or above the mark with a look at its data. */
+static int apply_kset(struct pcache *cache, struct pc_replay *replay, struct pc_gather *gather, const void *buf,
+		      const struct pc_kset *kset)
+{
+	if (kset->type == PC_KSET_KEYS && kset->pos >= sure_pos_of(cache, replay)) {
+		int rc = kset_is_finished(cache, buf, kset);
+
+		if (rc < 0)
+			return rc;
+		if (rc == 0) {
+			replay->key_nr -= kset->key_nr;
+			return add_run(&replay->voids, kset->pos, kset->slot_nr, cache->log.slots_shift);
+		}
+	}
+	return kset->type == PC_KSET_VOID ? 0 : gather_kset(cache, gather, buf, kset, UINT64_MAX);
+}
+
+static int second_pass(struct pcache *cache, struct pc_log_reader *reader, struct pc_replay *replay,
+		       struct pc_gather *gather)
+{
+	uint64_t pos = gather->resume_pos, cap_end = atomic_load(&cache->log.cap_end);
+	size_t next_hole = 0;
+	int rc = 0;
+
+	pc_log_reader_reset(reader);
+	while ((pos < replay->end_pos || next_hole < replay->holes.nr) && !rc) {
+		const struct pc_run *hole = next_hole < replay->holes.nr ? &replay->holes.runs[next_hole] : NULL;
+		struct pc_kset kset;
+		const void *buf;
+
+		if (hole && hole->pos <= pos) {
+			rc = add_run(&replay->voids, hole->pos, hole->slot_nr, cache->log.slots_shift);
+			pos = PC_MAX(pos, hole->pos + hole->slot_nr);
+			next_hole++;
+			continue;
+		}
+		if (pc_log_reader_at(reader, pos, cap_end, &kset, &buf) != PC_VALID)
+			return pc_recovery_corrupt(cache, "a slot reads differently the second time", pos);
+		rc = apply_kset(cache, replay, gather, buf, &kset);
+		pos += kset.slot_nr;
+	}
+	return rc ? rc : pc_gather_finish(gather, UINT64_MAX);
+}
+
 int pc_recovery_replay(struct pcache *cache, struct pc_replay *replay)
 {
+	struct pc_log *log = &cache->log;
 	struct pc_log_reader reader;
-	struct pc_runs holes = { 0 };
+	struct pc_gather gather;
 	int rc;
 
 	memset(replay, 0, sizeof(*replay));
 	rc = adopt_segments(cache);
 	if (rc)
 		return rc;
-	rc = pc_log_reader_init(&reader, &cache->log);
+	rc = pc_log_reader_init(&reader, log);
 	if (rc)
 		return rc;
-	rc = scan(cache, &reader, replay, &holes);
+	pc_log_reader_all(&reader);
+	rc = pc_gather_init(&gather, cache, atomic_load(&log->cap_end) - atomic_load(&log->tail));
+	if (rc)
+		goto out_reader;
+	rc = first_pass(cache, &reader, replay, &gather);
 	if (!rc)
-		rc = apply_all(cache, &reader, replay, &holes);
+		rc = second_pass(cache, &reader, replay, &gather);
 	if (!rc)
-		atomic_store(&cache->log.head, replay->end_pos);
-	free(holes.runs);
+		atomic_store(&log->head, replay->end_pos);
+	replay->apply_ns = gather.apply_ns;
+	pc_gather_fini(&gather);
+out_reader:
 	pc_log_reader_fini(&reader);
 	return rc;
 }

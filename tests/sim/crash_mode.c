@@ -72,6 +72,8 @@ void crash_set_mode(struct crash_world *w, uint32_t mode)
 	w->tweaks.shard_nr = !shards ? shape->shard_nr : shape->shard_nr >= 4 ? 1 : shape->shard_nr * 2;
 	w->tweaks.stripe_bytes = !shards ? shape->stripe_bytes : shape->stripe_bytes >= 32768 ? 4096 : shape->stripe_bytes * 2;
 	w->tweaks.data_head_nr = !heads ? shape->data_head_nr : (shape->data_head_nr + 1) % 4;
+	/* Short batches at some opens: of one to three records in each shard. */
+	w->tweaks.replay_records = (w->tweaks.shard_nr + w->tweaks.stripe_bytes / 4096 + w->tweaks.data_head_nr) % 4;
 	w->tweaks.kset_max_keys = !heads ? shape->kset_max_keys : shape->kset_max_keys == 0 ? 2 : 0;
 	pc_oracle_set_mode(w->oracle, shape->commit_flush != ((mode & CRASH_MODE_COMMIT) != 0), shape->order_batch != ((mode & CRASH_MODE_ORDERING) != 0));
 }

@@ -541,6 +541,7 @@ static void world_init(struct run *run, uint32_t depth)
 	w->tweaks = (struct pc_tweaks){ .shard_nr = shape->shard_nr,
 					.stripe_bytes = shape->stripe_bytes,
 					.data_head_nr = shape->data_head_nr,
+					.replay_records = (shape->shard_nr + shape->data_head_nr) % 4,
 					.kset_max_keys = shape->kset_max_keys,
 					.nonce = draw_nonce,
 					.nonce_user = w };

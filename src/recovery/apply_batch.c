@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * A batch of records goes into the index, one shard at a time.
+ *
+ * The records of a shard are sorted by their first block; those that overlap, directly or through others, are a cluster. Two records of different clusters have no block in
+ * common, so it does not matter which comes first. Within a cluster the order of positions decides. What a record displaces is counted by the code that serves live writes.
+ *
+ * Sorted are words of 8 bytes: the block above, the number of the record below, which is its rank by position. Equal blocks thus stay in order of positions.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "recovery/gather.h"
+
+#define IDX_BITS 16
+#define IDX_MASK ((UINT64_C(1) << IDX_BITS) - 1)
+#define DIGIT_BITS_MAX 11u
+#define SHORT_NR 48u /* fewer are sorted by insertion */
+#define RESERVE_NR 4u /* pieces reserved at once: more would stay unused in each shard */
+
+_Static_assert(PC_GATHER_RECORDS <= IDX_MASK + 1, "the number of a record fits");
+
+int pc_sorter_init(struct pc_sorter *sorter, uint32_t cap)
+{
+	sorter->keys[0] = malloc(2 * (size_t)cap * sizeof(uint64_t));
+	if (!sorter->keys[0])
+		return -ENOMEM;
+	sorter->keys[1] = sorter->keys[0] + cap;
+	return 0;
+}
+
+void pc_sorter_fini(struct pc_sorter *sorter)
+{
+	free(sorter->keys[0]);
+	sorter->keys[0] = NULL;
+}
+
+/* ---- references -------------------------------------------------------------------------------------------------------- */
+
+/* What records say of one segment, added up: neighbours in the log are neighbours in a segment. */
+struct tally {
+	uint32_t seg_id;
+	uint32_t live_blk;
+	uint32_t dirty_blk;
+};
+#define TALLY_NR 8u
+
+static void post(struct pcache *cache, struct tally *tally)
+{
+	struct pc_seg *seg;
+
+	if (!tally->live_blk)
+		return;
+	seg = &cache->map.segs[tally->seg_id];
+	atomic_fetch_add_explicit(&seg->live_blk, tally->live_blk, memory_order_relaxed);
+	if (tally->dirty_blk)
+		atomic_fetch_add_explicit(&seg->dirty_blk, tally->dirty_blk, memory_order_relaxed);
+	tally->live_blk = tally->dirty_blk = 0;
+}
+
+/* The references of all records are taken before any extent gives way to one. */
+static void take_references(struct pcache *cache, const struct pc_extent *recs, uint32_t nr)
+{
+	struct tally tallies[TALLY_NR] = { 0 };
+	uint64_t zero_blk = 0;
+
+	for (uint32_t i = 0; i < nr; i++) {
+		const struct pc_extent *rec = &recs[i];
+		struct tally *tally = &tallies[rec->seg_id % TALLY_NR];
+
+		if (rec->flags & PC_REC_ERASE)
+			continue;
+		if ((rec->flags & PC_EXT_TYPE_MASK) != PC_EXT_DATA) {
+			zero_blk += rec->flags & PC_EXT_DIRTY ? rec->len_blk : 0;
+			continue;
+		}
+		if (tally->seg_id != rec->seg_id) {
+			post(cache, tally);
+			tally->seg_id = rec->seg_id;
+		}
+		tally->live_blk += rec->len_blk;
+		tally->dirty_blk += rec->flags & PC_EXT_DIRTY ? rec->len_blk : 0;
+	}
+	for (uint32_t i = 0; i < TALLY_NR; i++)
+		post(cache, &tallies[i]);
+	if (zero_blk)
+		atomic_fetch_add_explicit(&cache->dirty_zero_blk, zero_blk, memory_order_relaxed);
+}
+
+/* ---- order --------------------------------------------------------------------------------------------------------------- */
+
+static void sort_short(uint64_t *keys, uint32_t nr)
+{
+	for (uint32_t i = 1; i < nr; i++) {
+		uint64_t key = keys[i];
+		uint32_t to = i;
+
+		for (; to > 0 && keys[to - 1] > key; to--)
+			keys[to] = keys[to - 1];
+		keys[to] = key;
+	}
+}
+
+/*
+ * Bits of a block that are the same in all records carry no order: the bits above the highest that differs, and the longest such run below it. A shard has every 64th
+ * stripe, so there is a run of 6.
+ */
+struct squeeze {
+	uint32_t hole_at, hole_len; /* bits left out */
+	uint32_t bit_nr; /* bits that are left */
+};
+
+static struct squeeze squeeze_of(uint64_t diff)
+{
+	struct squeeze squeeze = { .bit_nr = 64 - (uint32_t)__builtin_clzll(diff) };
+	uint32_t run = 0;
+
+	for (uint32_t bit = 0; bit < squeeze.bit_nr; bit++) {
+		run = diff >> bit & 1 ? 0 : run + 1;
+		if (run > squeeze.hole_len) {
+			squeeze.hole_len = run;
+			squeeze.hole_at = bit + 1 - run;
+		}
+	}
+	squeeze.bit_nr -= squeeze.hole_len;
+	return squeeze;
+}
+
+static uint64_t squeezed(const struct squeeze *squeeze, uint64_t blk)
+{
+	uint64_t low = blk & ((UINT64_C(1) << squeeze->hole_at) - 1);
+
+	return blk >> squeeze->hole_len >> squeeze->hole_at << squeeze->hole_at | low;
+}
+
+static void sort_digit(const uint64_t *from, uint64_t *to, uint32_t nr, uint32_t shift, uint32_t bits)
+{
+	uint32_t at[1u << DIGIT_BITS_MAX];
+	uint64_t mask = (UINT64_C(1) << bits) - 1;
+	uint32_t sum = 0;
+
+	memset(at, 0, sizeof(at[0]) << bits);
+	for (uint32_t i = 0; i < nr; i++)
+		at[from[i] >> shift & mask]++;
+	for (uint32_t digit = 0; digit <= mask; digit++) {
+		uint32_t count = at[digit];
+
+		at[digit] = sum;
+		sum += count;
+	}
+	for (uint32_t i = 0; i < nr; i++)
+		to[at[from[i] >> shift & mask]++] = from[i];
+}
+
+/* The records by first block; the low bits of each word are the number of the record. */
+static uint64_t *sort_records(struct pc_sorter *sorter, const struct pc_extent *recs, uint32_t nr)
+{
+	uint64_t *keys = sorter->keys[0], *other = sorter->keys[1], *swap;
+	uint64_t diff = 0;
+	struct squeeze squeeze;
+	uint32_t digit_bits;
+
+	for (uint32_t i = 0; i < nr; i++)
+		diff |= recs[i].vol_blk ^ recs[0].vol_blk;
+	if (nr < SHORT_NR || diff == 0) {
+		for (uint32_t i = 0; i < nr; i++)
+			keys[i] = recs[i].vol_blk << IDX_BITS | i;
+		if (diff)
+			sort_short(keys, nr);
+		return keys;
+	}
+	squeeze = squeeze_of(diff);
+	for (uint32_t i = 0; i < nr; i++)
+		keys[i] = squeezed(&squeeze, recs[i].vol_blk) << IDX_BITS | i;
+	digit_bits = PC_DIV_UP(squeeze.bit_nr, PC_DIV_UP(squeeze.bit_nr, DIGIT_BITS_MAX));
+	for (uint32_t bit = 0; bit < squeeze.bit_nr; bit += digit_bits) {
+		sort_digit(keys, other, nr, IDX_BITS + bit, digit_bits);
+		swap = keys;
+		keys = other;
+		other = swap;
+	}
+	return keys;
+}
+
+static int by_value(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+/* A cluster in order of positions: by the numbers of its records, which are all that is left of the words. */
+static void sort_cluster(uint64_t *keys, uint32_t nr)
+{
+	bool sorted = true;
+
+	for (uint32_t i = 0; i < nr; i++) {
+		keys[i] &= IDX_MASK;
+		sorted = sorted && (i == 0 || keys[i - 1] < keys[i]);
+	}
+	if (!sorted && nr < SHORT_NR)
+		sort_short(keys, nr);
+	else if (!sorted)
+		qsort(keys, nr, sizeof(*keys), by_value);
+}
+
+/* ---- application --------------------------------------------------------------------------------------------------------- */
+
+struct shard_apply {
+	struct pc_apply apply;
+	const struct pc_batch *batch;
+	uint64_t mask; /* of the shard */
+	uint32_t reserved_nr;
+};
+
+/* The last flush mark before pos. */
+static uint64_t epoch_at(const struct pc_batch *batch, uint64_t pos)
+{
+	uint32_t from = 0, to = batch->epoch_nr;
+
+	while (from < to) {
+		uint32_t mid = from + (to - from) / 2;
+
+		if (batch->epochs[mid] < pos)
+			from = mid + 1;
+		else
+			to = mid;
+	}
+	return from ? batch->epochs[from - 1] : 0;
+}
+
+static void displaced(void *ctx, const struct pc_extent *piece)
+{
+	struct shard_apply *shard = ctx;
+
+	/* Only a dirty piece asks for the epoch of what displaces it. */
+	if (piece->flags & PC_EXT_DIRTY)
+		shard->apply.epoch_pos = epoch_at(shard->batch, shard->apply.pos);
+	pc_apply_displaced(&shard->apply, piece);
+}
+
+static int apply_record(struct shard_apply *shard, const struct pc_extent *rec)
+{
+	struct pc_index *index = shard->apply.cache->index;
+
+	if (shard->reserved_nr == 0) {
+		if (pc_index_reserve_locked(index, shard->mask, RESERVE_NR))
+			return -ENOMEM;
+		shard->reserved_nr = RESERVE_NR;
+	}
+	shard->reserved_nr--;
+	shard->apply.pos = rec->pos;
+	if (rec->flags & PC_REC_ERASE)
+		pc_index_erase_locked(index, rec->vol_blk, rec->len_blk, displaced, shard);
+	else
+		pc_index_insert_locked(index, rec, displaced, shard);
+	return 0;
+}
+
+/* Where the cluster ends that begins at from. */
+static uint32_t cluster_end(const struct pc_extent *recs, const uint64_t *keys, uint32_t from, uint32_t nr)
+{
+	const struct pc_extent *rec = &recs[keys[from] & IDX_MASK];
+	uint64_t end_blk = rec->vol_blk + rec->len_blk;
+
+	while (++from < nr) {
+		rec = &recs[keys[from] & IDX_MASK];
+		if (rec->vol_blk >= end_blk)
+			break;
+		end_blk = PC_MAX(end_blk, rec->vol_blk + rec->len_blk);
+	}
+	return from;
+}
+
+static int apply_shard(struct pc_gather *gather, struct pc_batch *batch, uint32_t shard_idx, struct pc_sorter *sorter)
+{
+	struct shard_apply shard = {
+		.apply = { .cache = gather->cache },
+		.batch = batch,
+		.mask = UINT64_C(1) << shard_idx,
+	};
+	const struct pc_extent *recs = batch->recs + (size_t)shard_idx * gather->cap;
+	uint32_t nr = batch->nr[shard_idx], end;
+	uint64_t *keys;
+	int rc = 0;
+
+	take_references(gather->cache, recs, nr);
+	keys = sort_records(sorter, recs, nr);
+	pc_index_lock(gather->cache->index, shard.mask);
+	for (uint32_t i = 0; i < nr && !rc; i = end) {
+		end = cluster_end(recs, keys, i, nr);
+		if (end - i > 1)
+			sort_cluster(keys + i, end - i);
+		for (; i < end && !rc; i++)
+			rc = apply_record(&shard, &recs[keys[i] & IDX_MASK]);
+	}
+	pc_index_unlock(gather->cache->index, shard.mask);
+	return rc;
+}
+
+void pc_batch_apply(struct pc_gather *gather, struct pc_batch *batch, struct pc_sorter *sorter)
+{
+	for (;;) {
+		uint32_t shard_idx = atomic_fetch_add_explicit(&batch->next_shard, 1, memory_order_acquire);
+		int rc = 0;
+
+		if (shard_idx >= gather->shard_nr)
+			return;
+		if (batch->nr[shard_idx] && atomic_load_explicit(&batch->rc, memory_order_relaxed) == 0)
+			rc = apply_shard(gather, batch, shard_idx, sorter);
+		if (rc)
+			atomic_store_explicit(&batch->rc, rc, memory_order_relaxed);
+		/* Order of memory: who sees all shards done sees what was done. */
+		atomic_fetch_add_explicit(&batch->done_nr, 1, memory_order_release);
+	}
+}
