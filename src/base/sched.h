@@ -38,8 +38,8 @@ struct pc_cond;
 	X(WRITE_UNLOCKED) \
 	X(FILL_READ) /* the backing has been read */ \
 	X(FILL_ROOM) /* room for the fill is allocated */ \
-	X(READ_PINNED) /* segments pinned, nothing copied */ \
-	X(READ_COPIED) /* copied, still pinned */ \
+	X(READ_FOUND) /* looked up, perhaps pinned, nothing copied */ \
+	X(READ_COPIED) /* copied, the generation not compared, or still pinned */ \
 	X(LOG_PUBLISHED) /* lower bound published, no position */ \
 	X(LOG_WINDOW) /* waits for the segment before */ \
 	X(LOG_PADDED) /* head moved, void not stored */ \

@@ -3,7 +3,7 @@
  * One open cache, and what its engine does with it: write, read, fill, flush, zero, wait for space.
  *
  * The way of a write: allocate room (alloc/head), lock the shards (index), reserve a position (log), copy data and slot (media), fence, insert (index), unlock.
- * The way of a read: look up and pin under the shard lock, unlock, copy and verify, unpin; what is not there comes from the backing (miss.c).
+ * The way of a read: look up under the shard lock, unlock, copy and verify, compare the generation; what is not there comes from the backing (miss.c).
  *
  * core signals conditions (pc_signal_*); services wait on them and call pc_space_progress when they made room. Nobody calls up.
  */

@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Read: look up, plan, copy.
+ * Read: look up, plan, copy, look whether it still counts.
  *
- * Under the shard lock the extents are looked up and their segments pinned; the copy runs without a lock. Data is immutable until its segment is recycled, and a
- * pinned segment is not recycled, so the bytes stay what the extent says, also when a write replaces the extent meanwhile (the read is then concurrent and returns the old
- * version). Every hit is verified against its CRC; a fragment is verified by reading its whole chunk.
+ * Under the shard lock the extents are looked up, with the generations of their segments; the copy runs without a lock. Data is immutable until its segment is recycled, and who
+ * recycles raises the generation first. So the bytes are what the extent says if the generation is the same after the copy, also when a write replaced the extent meanwhile (the
+ * read is then concurrent and returns the old version). If it is not, or if anything is wrong with the bytes, the rest is looked up again, and this time the segments are pinned: a
+ * pinned segment is not recycled. So a hit costs no locked instruction but that of the shard lock, and nobody can keep a reader trying. docs/LOCKING.md has the proof.
+ *
+ * Every hit is verified against its CRC; a fragment is verified by reading its whole chunk.
  */
 #include <errno.h>
 #include <string.h>
@@ -30,24 +33,35 @@ static int load_verified(struct pcache *cache, uint64_t media_off, void *buf, si
 	return !rc && found_crc != crc ? PCACHE_E_POISONED : rc;
 }
 
-int pc_core_load(struct pcache *cache, const struct pc_extent *extent, void *buf)
+static uint64_t data_off(const struct pcache *cache, const struct pc_extent *extent)
 {
-	uint64_t off = pc_geo_segment_off(&cache->layout.super, extent->seg_id) +
-		       ((uint64_t)extent->seg_blk << cache->block_shift);
+	return pc_geo_segment_off(&cache->layout.super, extent->seg_id) +
+	       ((uint64_t)extent->seg_blk << cache->block_shift);
+}
+
+/* Part of a chunk: all of it is loaded, for its CRC. */
+static __attribute__((noinline)) int load_fragment(struct pcache *cache, const struct pc_extent *extent, void *buf)
+{
 	size_t len = (size_t)extent->len_blk << cache->block_shift;
 	size_t head = (size_t)PC_GEOM_HEAD(extent->geom) << cache->block_shift;
 	size_t tail = (size_t)PC_GEOM_TAIL(extent->geom) << cache->block_shift;
 	_Alignas(64) uint8_t chunk[PC_CHUNK_BYTES];
-	int rc;
+	int rc = load_verified(cache, data_off(cache, extent) - head, chunk, head + len + tail, extent->crc);
 
-	if (!cache->data_crc)
-		return pc_media_load(cache->media, off, buf, len);
-	if (extent->geom == 0)
-		return load_verified(cache, off, buf, len, extent->crc);
-	rc = load_verified(cache, off - head, chunk, head + len + tail, extent->crc);
 	if (!rc)
 		memcpy(buf, chunk + head, len);
 	return rc;
+}
+
+int pc_core_load(struct pcache *cache, const struct pc_extent *extent, void *buf)
+{
+	size_t len = (size_t)extent->len_blk << cache->block_shift;
+
+	if (!cache->data_crc)
+		return pc_media_load(cache->media, data_off(cache, extent), buf, len);
+	if (extent->geom == 0)
+		return load_verified(cache, data_off(cache, extent), buf, len, extent->crc);
+	return load_fragment(cache, extent, buf);
 }
 
 bool pc_core_damage(struct pcache *cache, const struct pc_extent *extent, int load_rc)
@@ -83,23 +97,51 @@ static bool is_data(const struct pc_extent *extent)
 	return (extent->flags & PC_EXT_TYPE_MASK) == PC_EXT_DATA;
 }
 
-/* Pins the segments of the first extents of plan that follow each other without a gap from vol_blk. Returns how many. */
-static uint32_t pin_run_locked(struct pcache *cache, const struct pc_extent *plan, uint32_t plan_nr, uint64_t vol_blk)
+/*
+ * What is copied after the shards were unlocked. Each segment's generation is kept: if it still is the same when the copy is over, the bytes are of the life that the extent
+ * means. Else somebody was faster, and the rest is looked up again, this time with pins.
+ */
+struct run {
+	struct pc_extent plan[PLAN_MAX];
+	uint64_t gens[PLAN_MAX]; /* of DATA extents */
+	uint32_t nr;
+	bool pinned;
+};
+
+static struct pc_seg *seg_of(struct pcache *cache, const struct pc_extent *extent)
+{
+	return &cache->map.segs[extent->seg_id];
+}
+
+/* Takes the first extents of the plan that follow each other without a gap from vol_blk; returns where they end. */
+static uint64_t take_run_locked(struct pcache *cache, struct run *run, uint32_t plan_nr, uint64_t vol_blk)
 {
 	uint32_t nr = 0;
 
-	for (; nr < plan_nr && plan[nr].vol_blk == vol_blk; nr++) {
-		vol_blk += plan[nr].len_blk;
-		if (is_data(&plan[nr])) {
-			struct pc_seg *seg = &cache->map.segs[plan[nr].seg_id];
+	for (; nr < plan_nr && run->plan[nr].vol_blk == vol_blk; nr++) {
+		struct pc_seg *seg = seg_of(cache, &run->plan[nr]);
 
-			if (!PC_PLANTED(PC_PLANT_NO_PIN))
-				pc_seg_pin(seg);
-			if (!atomic_load_explicit(&seg->touched, memory_order_relaxed))
-				atomic_store_explicit(&seg->touched, 1, memory_order_relaxed);
-		}
+		vol_blk += run->plan[nr].len_blk;
+		if (!is_data(&run->plan[nr]))
+			continue;
+		run->gens[nr] = atomic_load_explicit(&seg->gen, memory_order_relaxed);
+		if (run->pinned && !PC_PLANTED(PC_PLANT_NO_PIN))
+			pc_seg_pin(seg);
+		if (!atomic_load_explicit(&seg->touched, memory_order_relaxed))
+			atomic_store_explicit(&seg->touched, 1, memory_order_relaxed);
 	}
-	return nr;
+	run->nr = nr;
+	return vol_blk;
+}
+
+/* After a copy: whether the segment still lives the life in which the extent was found. */
+static bool is_same_life(struct pcache *cache, const struct run *run, uint32_t idx)
+{
+	if (!is_data(&run->plan[idx]))
+		return true;
+	/* Order: the generation is looked at after the bytes; who reuses a segment raises it before he stores (segmap.c). */
+	atomic_thread_fence(memory_order_acquire);
+	return atomic_load_explicit(&seg_of(cache, &run->plan[idx])->gen, memory_order_relaxed) == run->gens[idx];
 }
 
 struct damage {
@@ -138,76 +180,154 @@ static int bad_extent(struct pcache *cache, const struct pc_extent *extent)
 	return damage.is_dirty ? PCACHE_E_POISONED : 0;
 }
 
+#define READ_AGAIN 1 /* no error: from there on it must be looked up again, with pins */
+
+static void prefetch(struct pcache *cache, const struct pc_extent *extent)
+{
+	if (is_data(extent))
+		pc_media_prefetch(cache->media, data_off(cache, extent), (size_t)extent->len_blk << cache->block_shift);
+}
+
+/* Copies a run that is not pinned. *out_blk: blocks copied. 0; READ_AGAIN if there are fewer than the run has. */
+static int copy_run(struct pcache *cache, const struct run *run, uint8_t *buf, uint64_t *out_blk)
+{
+	uint64_t done_blk = 0;
+
+	prefetch(cache, &run->plan[0]);
+	PC_YIELD(READ_FOUND);
+	for (uint32_t i = 0; i < run->nr; i++) {
+		const struct pc_extent *extent = &run->plan[i];
+		int rc;
+
+		if (i + 1 < run->nr)
+			prefetch(cache, extent + 1);
+		rc = copy_extent(cache, extent, buf);
+		PC_YIELD(READ_COPIED);
+		/* Damage is dealt with while the segment is pinned: without, it may be another life's bytes that are wrong. */
+		if (rc || !is_same_life(cache, run, i)) {
+			*out_blk = done_blk;
+			return READ_AGAIN;
+		}
+		buf += (size_t)extent->len_blk << cache->block_shift;
+		done_blk += extent->len_blk;
+	}
+	*out_blk = done_blk;
+	return 0;
+}
+
 /* Copies a pinned run, and unpins it. *out_blk: blocks copied; less than the run if an extent was bad and dropped. */
-static int copy_run(struct pcache *cache, const struct pc_extent *plan, uint32_t run_nr, uint8_t *buf,
-		    uint64_t *out_blk)
+static int copy_pinned_run(struct pcache *cache, const struct run *run, uint8_t *buf, uint64_t *out_blk)
 {
 	const struct pc_extent *bad = NULL;
 	bool tell = false;
 	int rc = 0;
 
 	*out_blk = 0;
-	PC_YIELD(READ_PINNED);
-	for (uint32_t i = 0; i < run_nr; i++) {
+	PC_YIELD(READ_FOUND);
+	for (uint32_t i = 0; i < run->nr; i++) {
+		const struct pc_extent *extent = &run->plan[i];
+
 		if (!bad) {
-			rc = copy_extent(cache, &plan[i], buf);
-			buf += (size_t)plan[i].len_blk << cache->block_shift;
-			*out_blk += rc ? 0 : plan[i].len_blk;
+			rc = copy_extent(cache, extent, buf);
+			buf += (size_t)extent->len_blk << cache->block_shift;
+			*out_blk += rc ? 0 : extent->len_blk;
 		}
 		if (rc && !bad) {
-			bad = &plan[i];
+			bad = extent;
 			/* While it is pinned: later it may be another segment in the same place. */
 			tell = is_data(bad) && pc_core_damage(cache, bad, rc);
 		}
 		PC_YIELD(READ_COPIED);
-		if (is_data(&plan[i]) && !PC_PLANTED(PC_PLANT_NO_PIN))
-			pc_seg_unpin(&cache->map.segs[plan[i].seg_id]);
+		if (is_data(extent) && !PC_PLANTED(PC_PLANT_NO_PIN))
+			pc_seg_unpin(seg_of(cache, extent));
 	}
 	if (tell)
 		pc_core_tell_quarantine(cache, bad->seg_id);
 	return bad ? bad_extent(cache, bad) : 0;
 }
 
+/* ---- one call --------------------------------------------------------------------------------------------------------- */
+
+struct read {
+	struct pcache *cache;
+	uint8_t *to;
+	uint64_t blk, end_blk; /* what is left */
+	uint64_t uncounted_bytes; /* of the call, until they are counted in the first shard */
+	uint32_t flags; /* PCACHE_* flags of the caller */
+	struct run run;
+};
+
+static void advance(struct read *read, uint64_t done_blk)
+{
+	read->blk += done_blk;
+	read->to += done_blk << read->cache->block_shift;
+}
+
+static void count_call_locked(struct read *read, struct pc_shard_stats *stats)
+{
+	if (!read->uncounted_bytes)
+		return;
+	count(&stats->read_ops, 1);
+	count(&stats->read_bytes, read->uncounted_bytes);
+	read->uncounted_bytes = 0;
+}
+
+/* The index has nothing up to gap_end_blk. The shard is unlocked here. */
+static int read_gap_locked(struct read *read, uint64_t mask, struct pc_shard_stats *stats, uint64_t gap_end_blk)
+{
+	struct pcache *cache = read->cache;
+	uint64_t len_blk = gap_end_blk - read->blk;
+	int rc;
+
+	len_blk = PC_MIN(len_blk, cache->atomic_max_bytes >> cache->block_shift);
+	len_blk = PC_MIN(len_blk, (UINT64_C(1) << 20) >> cache->block_shift);
+	count(&stats->miss_bytes, len_blk << cache->block_shift);
+	rc = pc_core_miss(cache, mask, read->to, read->blk, len_blk, read->flags);
+	if (rc == PC_MISS_RETRY)
+		return 0;
+	advance(read, len_blk);
+	return rc;
+}
+
+/* Goes on by one gap, or one run of extents, within a stripe; or not at all, and is to be called again. */
+static int read_some(struct read *read)
+{
+	struct pcache *cache = read->cache;
+	uint64_t part_end = PC_MIN(read->end_blk, pc_index_stripe_end(cache->index, read->blk)), run_end, done_blk;
+	uint64_t mask = pc_index_mask(cache->index, read->blk, part_end - read->blk);
+	struct pc_shard_stats *stats = &cache->stats.shard[__builtin_ctzll(mask)];
+	struct run *run = &read->run;
+	uint32_t plan_nr;
+	int rc;
+
+	pc_index_lock(cache->index, mask);
+	plan_nr = pc_index_lookup_locked(cache->index, read->blk, part_end - read->blk, run->plan, PLAN_MAX);
+	count_call_locked(read, stats);
+	if (plan_nr == 0 || run->plan[0].vol_blk != read->blk)
+		return read_gap_locked(read, mask, stats, plan_nr ? run->plan[0].vol_blk : part_end);
+	run_end = take_run_locked(cache, run, plan_nr, read->blk);
+	if (!run->pinned) /* else it was counted before */
+		count(&stats->hit_bytes, (run_end - read->blk) << cache->block_shift);
+	pc_index_unlock(cache->index, mask);
+	rc = run->pinned ? copy_pinned_run(cache, run, read->to, &done_blk) : copy_run(cache, run, read->to, &done_blk);
+	advance(read, done_blk);
+	run->pinned = rc == READ_AGAIN || PC_PLANTED(PC_PLANT_NO_PIN);
+	return rc == READ_AGAIN ? 0 : rc;
+}
+
 int pc_core_read(struct pcache *cache, void *buf, uint64_t off, uint64_t len, uint32_t flags)
 {
-	uint64_t blk = off >> cache->block_shift, end_blk = (off + len) >> cache->block_shift;
-	struct pc_extent plan[PLAN_MAX];
-	uint8_t *to = buf;
-	bool counted = false;
+	struct read read; /* not zeroed: the plan is large */
 	int rc = 0;
 
-	while (blk < end_blk && !rc) {
-		uint64_t part_end = PC_MIN(end_blk, pc_index_stripe_end(cache->index, blk)), done_blk;
-		uint64_t mask = pc_index_mask(cache->index, blk, part_end - blk);
-		struct pc_shard_stats *stats = &cache->stats.shard[__builtin_ctzll(mask)];
-		uint32_t plan_nr, run_nr;
-
-		pc_index_lock(cache->index, mask);
-		plan_nr = pc_index_lookup_locked(cache->index, blk, part_end - blk, plan, PLAN_MAX);
-		if (!counted) {
-			count(&stats->read_ops, 1);
-			count(&stats->read_bytes, len);
-			counted = true;
-		}
-		if (plan_nr == 0 || plan[0].vol_blk != blk) {
-			done_blk = (plan_nr ? plan[0].vol_blk : part_end) - blk;
-			done_blk = PC_MIN(done_blk, cache->atomic_max_bytes >> cache->block_shift);
-			done_blk = PC_MIN(done_blk, (UINT64_C(1) << 20) >> cache->block_shift);
-			count(&stats->miss_bytes, done_blk << cache->block_shift);
-			rc = pc_core_miss(cache, mask, to, blk, done_blk, flags);
-			if (rc == PC_MISS_RETRY) {
-				rc = 0;
-				done_blk = 0;
-			}
-		} else {
-			run_nr = pin_run_locked(cache, plan, plan_nr, blk);
-			count(&stats->hit_bytes, (plan[run_nr - 1].vol_blk + plan[run_nr - 1].len_blk - blk)
-							 << cache->block_shift);
-			pc_index_unlock(cache->index, mask);
-			rc = copy_run(cache, plan, run_nr, to, &done_blk);
-		}
-		blk += done_blk;
-		to += done_blk << cache->block_shift;
-	}
+	read.cache = cache;
+	read.to = buf;
+	read.blk = off >> cache->block_shift;
+	read.end_blk = (off + len) >> cache->block_shift;
+	read.uncounted_bytes = len;
+	read.flags = flags;
+	read.run.pinned = PC_PLANTED(PC_PLANT_NO_PIN);
+	while (read.blk < read.end_blk && !rc)
+		rc = read_some(&read);
 	return rc;
 }

@@ -179,6 +179,75 @@ static void backing_error_of_a_miss(void **state)
 }
 
 /* Clean data with a wrong CRC comes from the backing again, and the caller sees nothing of it. */
+/* ---- a segment that is reused while it is read ---------------------------------------------------------------------------- */
+
+/* Media whose first loads give garbage, and whose segments are somebody else's by then. */
+static struct {
+	struct pc_media_ops ops;
+	const struct pc_media_ops *plain;
+	struct pcache *cache;
+	uint32_t load_nr, reuse_nr, pinned_nr;
+} reuse;
+
+static int load_while_reused(struct pc_media *media, uint64_t media_off, void *dst, size_t len)
+{
+	bool pinned = false;
+
+	for (uint32_t i = 0; i < reuse.cache->map.segment_nr; i++) {
+		struct pc_seg *seg = &reuse.cache->map.segs[i];
+
+		pinned |= atomic_load(&seg->pins) != 0;
+		if (reuse.load_nr < reuse.reuse_nr)
+			atomic_fetch_add(&seg->gen, 1);
+	}
+	reuse.pinned_nr += pinned;
+	if (reuse.load_nr++ >= reuse.reuse_nr)
+		return reuse.plain->load(media, media_off, dst, len);
+	memset(dst, 0xee, len);
+	return 0;
+}
+
+static void reused_while_it_is_read(bool crc, uint64_t len)
+{
+	uint64_t offset = 3 * 4096;
+	struct rig rig;
+
+	rig_zero(&rig);
+	rig.o.no_crc = !crc;
+	rig_up(&rig);
+	for (uint64_t at = 0; at < len; at += 4096)
+		rig_write(&rig, offset + at, 4096, 0);
+	for (uint32_t reuse_nr = 0; reuse_nr <= 1; reuse_nr++) {
+		reuse.cache = rig.cache;
+		reuse.plain = rig.cache->media->ops;
+		reuse.ops = *reuse.plain;
+		reuse.ops.load = load_while_reused;
+		reuse.load_nr = reuse.pinned_nr = 0;
+		reuse.reuse_nr = reuse_nr;
+		rig.cache->media->ops = &reuse.ops;
+		rig.cache->media->guarded = true;
+		rig_check_range(&rig, offset, len);
+		rig.cache->media->ops = reuse.plain;
+		assert_true(reuse.load_nr > reuse_nr);
+		/* Without trouble there is no pin; with trouble the second try has pins. */
+		assert_true(reuse_nr ? reuse.pinned_nr > 0 : reuse.pinned_nr == 0);
+		for (uint32_t i = 0; i < rig.cache->map.segment_nr; i++)
+			assert_int_equal(atomic_load(&rig.cache->map.segs[i].pins), 0);
+	}
+	assert_int_equal(rig_info(&rig).crc_errors, 0);
+	assert_int_equal(rig_info(&rig).segments_quarantined, 0);
+	rig_down(&rig);
+}
+
+static void no_bytes_of_another_life(void **state)
+{
+	(void)state;
+	reused_while_it_is_read(false, 4096);
+	reused_while_it_is_read(true, 4096);
+	reused_while_it_is_read(false, 5 * 4096);
+	reused_while_it_is_read(true, 5 * 4096);
+}
+
 static void damaged_clean_data(void **state)
 {
 	struct rig rig;
@@ -336,6 +405,7 @@ int main(void)
 		cmocka_unit_test(mixed_read),
 		cmocka_unit_test(fill_overwrites_a_newer_write),
 		cmocka_unit_test(backing_error_of_a_miss),
+		cmocka_unit_test(no_bytes_of_another_life),
 		cmocka_unit_test(damaged_clean_data),
 		cmocka_unit_test(damaged_fragment),
 		cmocka_unit_test(damaged_dirty_data),
