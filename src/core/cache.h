@@ -31,7 +31,7 @@ struct pc_shard_stats {
 struct pc_stats {
 	struct pc_shard_stats shard[PC_SHARD_NR_MAX];
 	_Atomic uint64_t flush_ops, writeback_bytes, backing_flushes, backing_errors, evicted_segs, cleaned_segs,
-		full_waits, crc_errors, media_errors;
+		full_waits, slowed_writes, crc_errors, media_errors;
 };
 
 #define PC_WORK_WRITEBACK 1u /* dirty data has appeared */
@@ -50,21 +50,43 @@ struct pc_signal {
 
 /* Place of a waiter in the queue; zeroed before the first wait. */
 struct pc_space_ticket {
-	uint64_t number; /* 0: not in the queue */
+	struct pc_space_ticket *next; /* behind it; under the lock */
+	struct pc_cond *cond; /* what it sleeps on; NULL: it is awake; under the lock */
 	uint64_t seen_nr; /* progress_nr before the last try */
+	bool queued;
 };
 
 /* Writers that wait for space, first come, first served. */
 struct pc_space {
 	struct pc_mutex lock; /* PC_RANK_SPACE */
-	struct pc_cond cond;
-	uint64_t next_ticket; /* under the lock */
-	uint64_t now_serving; /* under the lock */
+	struct pc_space_ticket *first; /* under the lock */
+	struct pc_space_ticket **last; /* where the next is linked to; under the lock */
 	uint64_t progress_nr; /* under the lock: raised whenever room was made */
 	_Atomic uint32_t waiting_nr;
 	_Atomic uint32_t caller_nr; /* threads that run steps for themselves (maintenance=caller) */
 	_Atomic uint32_t want_segs; /* data segments that the first waiter needs; 0: none waits for data */
 	_Atomic bool want_log; /* the first waiter needs log positions */
+};
+
+/* A writer that is slowed down; in its frame. */
+struct pc_admit_waiter {
+	struct pc_admit_waiter *next;
+	struct pc_cond cond;
+	uint64_t bytes;
+	bool admitted;
+};
+
+/* Writers are slowed down before the cache is full: admit.c. What is not atomic is under space.lock. */
+struct pc_admit {
+	_Atomic bool slow;
+	_Atomic uint32_t clean_segs; /* that eviction could empty, when it looked */
+	uint32_t soft_segs; /* constant; 0: nobody is ever slowed down */
+	uint32_t hard_segs; /* constant */
+	_Atomic int64_t credit_bytes; /* admitted and not used; negative: lent */
+	_Atomic uint64_t handed_ns; /* when waiters were woken */
+	_Atomic uint32_t waiter_nr; /* written under the lock */
+	struct pc_admit_waiter *first;
+	struct pc_admit_waiter **last;
 };
 
 struct pc_writeback; /* service/writeback */
@@ -110,6 +132,7 @@ struct pcache {
 	struct pc_mutex flush_lock; /* PC_RANK_FLUSH: marks, one at a time */
 	uint64_t flushed_head; /* head after the last flush mark; under flush_lock */
 	struct pc_space space;
+	struct pc_admit admit;
 	struct pc_signal signal;
 	struct pc_stats stats;
 	struct pc_writeback *writeback;
@@ -227,7 +250,26 @@ void pc_space_leave(struct pcache *cache, struct pc_space_ticket *ticket);
 /* Services: room was made, waiters try again. */
 void pc_space_progress(struct pcache *cache);
 void pc_signal_work(struct pcache *cache, uint32_t bits);
-/* Used segments exceed the eviction threshold, or the log runs short, or somebody waits. */
+/* Used segments exceed the eviction threshold, or the log runs short, or somebody waits or is slowed down. */
 bool pc_space_pressure(struct pcache *cache);
+
+/* ---- admit.c: writers are slowed down before the cache is full ------------------------------------------------------------ */
+
+#define PC_ADMIT_WAIT_NS UINT64_C(10000000) /* nobody waits longer for one request */
+
+void pc_admit_init(struct pcache *cache);
+/* There may be less room, or more. No lock of rank SPACE or above may be held. */
+void pc_admit_look(struct pcache *cache);
+/* Services: the backing has bytes more. */
+void pc_admit_grant(struct pcache *cache, uint64_t bytes);
+/* Services: there is nothing to write back now, or it failed. Nobody is slowed down any more. */
+void pc_admit_all(struct pcache *cache);
+void pc_admit_slowly(struct pcache *cache, uint64_t bytes, uint32_t flags);
+/* Before a request takes room: waits for its turn, where writers are slowed down. Nothing may be locked. */
+static inline void pc_admit(struct pcache *cache, uint64_t bytes, uint32_t flags)
+{
+	if (__builtin_expect(atomic_load_explicit(&cache->admit.slow, memory_order_relaxed), 0))
+		pc_admit_slowly(cache, bytes, flags);
+}
 
 #endif

@@ -3,8 +3,8 @@
  * Waiting for space, and telling the services.
  *
  * Waiters queue: only the first tries again when room was made, and while anybody waits nobody else takes new segments, so a large request is not starved by
- * small ones. A waiter enters the queue before its next try, and remembers how much progress had been made before it; so room that is made in between is never missed.
- * Nothing polls.
+ * small ones. Each sleeps on a condition of its own, so that only who can go on is woken. A waiter enters the queue before its next try, and remembers how much progress had been made
+ * before it; so room that is made in between is never missed. Nothing polls.
  */
 #include <errno.h>
 
@@ -18,20 +18,17 @@ int pc_space_init(struct pcache *cache)
 
 	if (rc)
 		return rc;
-	rc = pc_cond_init(&cache->space.cond);
-	if (rc)
-		goto undo_lock;
+	cache->space.last = &cache->space.first;
 	rc = pc_mutex_init(&cache->signal.lock, PC_RANK_SIGNAL, 0);
 	if (rc)
-		goto undo_cond;
+		goto undo_lock;
 	rc = pc_cond_init(&cache->signal.cond);
 	if (rc)
 		goto undo_signal_lock;
+	pc_admit_init(cache);
 	return 0;
 undo_signal_lock:
 	pc_mutex_fini(&cache->signal.lock);
-undo_cond:
-	pc_cond_fini(&cache->space.cond);
 undo_lock:
 	pc_mutex_fini(&cache->space.lock);
 	return rc;
@@ -41,7 +38,6 @@ void pc_space_fini(struct pcache *cache)
 {
 	pc_cond_fini(&cache->signal.cond);
 	pc_mutex_fini(&cache->signal.lock);
-	pc_cond_fini(&cache->space.cond);
 	pc_mutex_fini(&cache->space.lock);
 }
 
@@ -67,12 +63,13 @@ bool pc_space_pressure(struct pcache *cache)
 	uint64_t used = cache->map.segment_nr - pc_segmap_free_nr(&cache->map);
 
 	return used * 100 > (uint64_t)cache->gc_percent * cache->map.segment_nr || pc_log_short(&cache->log) ||
-	       atomic_load_explicit(&cache->space.waiting_nr, memory_order_relaxed) != 0;
+	       atomic_load_explicit(&cache->space.waiting_nr, memory_order_relaxed) != 0 ||
+	       atomic_load_explicit(&cache->admit.slow, memory_order_relaxed);
 }
 
 bool pc_space_may_take(struct pcache *cache, const struct pc_space_ticket *ticket)
 {
-	return ticket->number != 0 || atomic_load_explicit(&cache->space.waiting_nr, memory_order_relaxed) == 0;
+	return ticket->queued || atomic_load_explicit(&cache->space.waiting_nr, memory_order_relaxed) == 0;
 }
 
 static int run_steps(struct pcache *cache, uint32_t want_segs, bool want_log)
@@ -98,38 +95,56 @@ static int run_steps(struct pcache *cache, uint32_t want_segs, bool want_log)
 	return PCACHE_E_FULL;
 }
 
-/* The queue is in order of numbers: the first is the one after the last that left. */
-static bool is_first_locked(const struct pc_space *space, const struct pc_space_ticket *ticket)
+static void enter_locked(struct pcache *cache, struct pc_space_ticket *ticket)
 {
-	return ticket->number == space->now_serving + 1;
+	struct pc_space *space = &cache->space;
+
+	ticket->next = NULL;
+	ticket->queued = true;
+	*space->last = ticket;
+	space->last = &ticket->next;
+	atomic_fetch_add_explicit(&space->waiting_nr, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&cache->stats.full_waits, 1, memory_order_relaxed);
+}
+
+static void wake_locked(struct pc_space_ticket *ticket)
+{
+	if (ticket && ticket->cond)
+		pc_cond_signal(ticket->cond);
+}
+
+static void sleep_locked(struct pcache *cache, struct pc_space_ticket *ticket, struct pc_cond *cond)
+{
+	pc_signal_work(cache, PC_WORK_SPACE | PC_WORK_URGENT);
+	ticket->cond = cond;
+	pc_cond_wait(cond, &cache->space.lock);
+	ticket->cond = NULL;
 }
 
 static int wait_in_queue(struct pcache *cache, struct pc_space_ticket *ticket, uint32_t want_segs, bool want_log)
 {
 	struct pc_space *space = &cache->space;
-	bool entered = false;
+	bool entered = !ticket->queued;
+	struct pc_cond cond;
+	int rc = pc_cond_init(&cond);
 
+	if (rc)
+		return rc;
 	pc_mutex_lock(&space->lock);
-	if (ticket->number == 0) {
-		ticket->number = ++space->next_ticket;
-		atomic_fetch_add_explicit(&space->waiting_nr, 1, memory_order_relaxed);
-		atomic_fetch_add_explicit(&cache->stats.full_waits, 1, memory_order_relaxed);
-		entered = true;
-	}
-	for (;;) {
-		if (atomic_load_explicit(&cache->failstop, memory_order_acquire))
-			break;
-		if (is_first_locked(space, ticket)) {
+	if (entered)
+		enter_locked(cache, ticket);
+	while (!atomic_load_explicit(&cache->failstop, memory_order_acquire)) {
+		if (space->first == ticket) {
 			atomic_store_explicit(&space->want_segs, want_segs, memory_order_relaxed);
 			atomic_store_explicit(&space->want_log, want_log, memory_order_relaxed);
 			if (entered || space->progress_nr != ticket->seen_nr)
 				break;
 		}
-		pc_signal_work(cache, PC_WORK_SPACE | PC_WORK_URGENT);
-		pc_cond_wait(&space->cond, &space->lock);
+		sleep_locked(cache, ticket, &cond);
 	}
 	ticket->seen_nr = space->progress_nr;
 	pc_mutex_unlock(&space->lock);
+	pc_cond_fini(&cond);
 	return atomic_load_explicit(&cache->failstop, memory_order_acquire) ? PCACHE_E_FAILSTOP : 0;
 }
 
@@ -153,27 +168,36 @@ int pc_space_wait(struct pcache *cache, struct pc_space_ticket *ticket, uint32_t
 void pc_space_leave(struct pcache *cache, struct pc_space_ticket *ticket)
 {
 	struct pc_space *space = &cache->space;
+	struct pc_space_ticket **at;
 
-	if (ticket->number == 0)
+	if (!ticket->queued)
 		return;
 	pc_mutex_lock(&space->lock);
-	/* Only the first returns from a wait, except in fail-stop, where order does not matter any more. */
-	space->now_serving = PC_MAX(space->now_serving, ticket->number);
+	/* Only the first returns from a wait, except in fail-stop. */
+	for (at = &space->first; *at != ticket; at = &(*at)->next)
+		;
+	*at = ticket->next;
+	if (!*at)
+		space->last = at;
 	atomic_fetch_sub_explicit(&space->waiting_nr, 1, memory_order_relaxed);
 	atomic_store_explicit(&space->want_segs, 0, memory_order_relaxed);
 	atomic_store_explicit(&space->want_log, false, memory_order_relaxed);
-	pc_cond_broadcast(&space->cond);
+	wake_locked(space->first);
 	pc_mutex_unlock(&space->lock);
-	ticket->number = 0;
+	ticket->queued = false;
 }
 
 void pc_space_progress(struct pcache *cache)
 {
 	struct pc_space *space = &cache->space;
+	bool stopped = atomic_load_explicit(&cache->failstop, memory_order_acquire) != 0;
 
 	pc_mutex_lock(&space->lock);
 	space->progress_nr++;
-	if (!PC_PLANTED(PC_PLANT_LOST_WAKEUP))
-		pc_cond_broadcast(&space->cond);
+	if (!PC_PLANTED(PC_PLANT_LOST_WAKEUP)) {
+		wake_locked(space->first);
+		for (struct pc_space_ticket *ticket = space->first; stopped && ticket; ticket = ticket->next)
+			wake_locked(ticket);
+	}
 	pc_mutex_unlock(&space->lock);
 }

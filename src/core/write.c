@@ -362,8 +362,10 @@ static int op_finish(struct op *op)
 		else if (synced)
 			atomic_fetch_add_explicit(&cache->heads.sync_nr, 1, memory_order_acq_rel);
 	}
-	if (op->took_segs)
+	if (op->took_segs) {
 		pc_core_mark(cache);
+		pc_admit_look(cache);
+	}
 	if (atomic_load_explicit(&cache->signal.writeback_idle, memory_order_seq_cst))
 		pc_signal_work(cache, PC_WORK_WRITEBACK);
 	if ((op->took_segs && pc_space_pressure(cache)) || pc_log_short(&cache->log))
@@ -378,6 +380,7 @@ static int op_run(struct op *op)
 
 	if (rc)
 		return rc;
+	pc_admit(cache, (uint64_t)op->total_blk << cache->block_shift, op->flags);
 	rc = op_alloc_room(op);
 	if (!rc)
 		rc = op_build_data_keys(op);

@@ -125,13 +125,12 @@ static bool pass_is_due(struct pcache *cache, uint32_t free_nr, uint32_t found)
 static uint32_t evict_clean(struct pcache *cache, bool force, uint32_t *out_freed, bool *out_dropped)
 {
 	uint32_t free_nr = pc_segmap_free_nr(&cache->map), found = find_candidates(cache), picked;
+	uint32_t want = atomic_load_explicit(&cache->space.want_segs, memory_order_relaxed);
 	bool due = pass_is_due(cache, free_nr, found);
 
 	if (!found || (!due && !force))
 		return found;
-	picked = pick(cache, due ? PC_MAX(pass_segs(cache),
-					  atomic_load_explicit(&cache->space.want_segs, memory_order_relaxed))
-				 : 1);
+	picked = pick(cache, due ? PC_MAX(pass_segs(cache), want) : 1);
 	PC_YIELD(EVICT_PICKED);
 	*out_dropped = drop_victims(cache);
 	PC_YIELD(EVICT_DROPPED);
@@ -150,8 +149,10 @@ int pc_evict_step(struct pcache *cache, bool force)
 		return PCACHE_E_FAILSTOP;
 	pc_mutex_lock(&cache->cleaner->lock);
 	freed = reclaim(cache);
-	(void)evict_clean(cache, force, &freed, &dropped);
+	atomic_store_explicit(&cache->admit.clean_segs, evict_clean(cache, force, &freed, &dropped),
+			      memory_order_relaxed);
 	pc_mutex_unlock(&cache->cleaner->lock);
+	pc_admit_look(cache);
 	if (freed)
 		pc_space_progress(cache);
 	return freed || dropped ? 1 : 0;

@@ -22,8 +22,10 @@ static int write_run(struct pcache *cache, uint64_t vol_blk, uint64_t len)
 	if (!len)
 		return 0;
 	rc = pc_backing_write(cache->backing, cache->writeback->bounce, pc_wb_bytes(cache, vol_blk), len);
-	if (!rc)
+	if (!rc) {
 		atomic_fetch_add_explicit(&cache->stats.writeback_bytes, len, memory_order_relaxed);
+		pc_admit_grant(cache, len);
+	}
 	cache->writeback->issued = true;
 	return pc_wb_backing_result(cache, rc);
 }

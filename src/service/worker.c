@@ -89,6 +89,12 @@ static bool somebody_waits(struct pcache *cache)
 	return atomic_load_explicit(&cache->space.waiting_nr, memory_order_relaxed) != 0;
 }
 
+/* Writers go on in the pace of write-back: it need not be asked for each batch. */
+static bool somebody_is_slow(struct pcache *cache)
+{
+	return atomic_load_explicit(&cache->admit.slow, memory_order_relaxed);
+}
+
 /* What the write-back worker knows of ages: positions below aged_pos are older than the delay. */
 struct pacing {
 	uint64_t aged_pos;
@@ -113,6 +119,8 @@ static int run_step(struct pcache *cache, struct pacing *pacing)
 {
 	int rc = pc_writeback_step(cache);
 
+	if (rc <= 0)
+		pc_admit_all(cache); /* what they would wait for does not come */
 	if (rc > 0) {
 		pacing->pause_ns = RETRY_MIN_NS;
 		if (pc_space_pressure(cache))
@@ -167,7 +175,7 @@ static void *writeback_main(void *arg)
 
 	pc_media_guard_thread(cache->media);
 	while (did >= 0 && !is_stopping(cache)) {
-		bool urgent = take_urgent(cache) || somebody_waits(cache);
+		bool urgent = take_urgent(cache) || somebody_waits(cache) || somebody_is_slow(cache);
 
 		look_at_clock(cache, &pacing);
 		if (urgent || pc_layout_tail(&cache->layout).dirty_tail_pos < pacing.aged_pos) {
