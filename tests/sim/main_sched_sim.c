@@ -202,7 +202,7 @@ static void catch_signals(void)
 }
 
 struct totals {
-	uint64_t seeds, states, distinct, undecided, steps, calls, digest;
+	uint64_t seeds, states, distinct, undecided, steps, calls, digest, slowed, waited;
 	uint64_t cuts[64];
 	uint32_t depth;
 	bool failed;
@@ -216,6 +216,8 @@ static void add(struct totals *totals, const struct sched_run_result *result)
 	totals->undecided += result->undecided;
 	totals->steps += result->steps;
 	totals->calls += result->calls;
+	totals->slowed += result->slowed;
+	totals->waited += result->waited;
 	totals->digest = pc_rng_mix(totals->digest ^ result->digest);
 	totals->depth = PC_MAX(totals->depth, result->depth);
 	totals->failed = result->failed;
@@ -232,11 +234,11 @@ static void print_totals(const struct options *options, const struct totals *tot
 	if (options->json)
 		printf("{\"states\": %" PRIu64 ", \"distinct\": %" PRIu64 ", \"undecided\": %" PRIu64
 		       ", \"states_per_minute\": %.0f, \"depth\": %u, \"violations\": %d, \"seeds\": %" PRIu64
-		       ", \"seed\": %" PRIu64 ", \"steps\": %" PRIu64 ", \"calls\": %" PRIu64
-		       ", \"digest\": \"%016" PRIx64 "\"}\n",
+		       ", \"seed\": %" PRIu64 ", \"steps\": %" PRIu64 ", \"calls\": %" PRIu64 ", \"slowed\": %" PRIu64
+		       ", \"waited\": %" PRIu64 ", \"digest\": \"%016" PRIx64 "\"}\n",
 		       totals->states, totals->distinct, totals->undecided,
 		       (double)totals->states * 60e9 / (double)elapsed_ns, totals->depth, totals->failed, totals->seeds,
-		       seed_now, totals->steps, totals->calls, totals->digest);
+		       seed_now, totals->steps, totals->calls, totals->slowed, totals->waited, totals->digest);
 	else
 		printf("%" PRIu64 " crash states (%" PRIu64 " different) in %.1f s, %.0f per minute, depth %u; %" PRIu64
 		       " schedules (seeds %" PRIu64 " to %" PRIu64 ") of %" PRIu64 " steps and %" PRIu64

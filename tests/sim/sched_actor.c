@@ -281,7 +281,7 @@ void sched_fill(struct actor *actor)
 	const uint32_t segment_blk = shape->segment_bytes / shape->block_bytes;
 
 	sched_note("fills the cache");
-	if (plan->scene == SCENE_FULL || plan->scene_clean)
+	if (plan->scene == SCENE_FULL || plan->scene == SCENE_SLOW || plan->scene_clean)
 		fill_with(actor, PC_GEN_WRITE, shape->backing_blk, 1 + pc_rng_below(&actor->rng, segment_blk));
 	if (plan->scene_clean)
 		sched_drain(actor->w);

@@ -22,6 +22,8 @@ enum scene {
 	SCENE_TINY, /* few segments, most of them emptied by any overwrite */
 	SCENE_FULL, /* data in all segments but those that are kept for the log */
 	SCENE_LOG_FULL, /* no position left for writers */
+	SCENE_DRAWN_NR,
+	SCENE_SLOW = SCENE_DRAWN_NR, /* worker threads, writers who wait: slowed down, and for space */
 	SCENE_NR
 };
 

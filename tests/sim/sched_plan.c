@@ -80,14 +80,14 @@ static enum pc_yield_point draw_scene_point(struct pc_rng *rng, enum scene scene
 /* A cache that is full before the threads begin, threads that do not wait for room, and somebody who is held at one point while others end some calls. */
 static void draw_scene(struct pc_rng *rng, struct pc_gen_shape *shape, struct plan *plan)
 {
-	static const enum actor_kind kinds[SCENE_NR][ACTOR_NR_MAX] = {
+	static const enum actor_kind kinds[SCENE_DRAWN_NR][ACTOR_NR_MAX] = {
 		[SCENE_TINY] = { ACTOR_WRITER, ACTOR_STEPPER, ACTOR_FLUSHER, ACTOR_WRITER, ACTOR_MIXED },
 		[SCENE_FULL] = { ACTOR_WRITER, ACTOR_STEPPER, ACTOR_WRITER, ACTOR_FLUSHER, ACTOR_READER },
 		[SCENE_LOG_FULL] = { ACTOR_WRITER, ACTOR_STEPPER, ACTOR_FLUSHER, ACTOR_STEPPER, ACTOR_WRITER },
 	};
 	static const uint32_t mixes[] = { 0, 1, 2, 4, 5, 5, 6, 6 };
 
-	plan->scene = (enum scene)(SCENE_TINY + pc_rng_below(rng, SCENE_NR - SCENE_TINY));
+	plan->scene = (enum scene)(SCENE_TINY + pc_rng_below(rng, SCENE_DRAWN_NR - SCENE_TINY));
 	draw_scene_shape(rng, plan->scene, shape);
 	plan->scene_point = draw_scene_point(rng, plan->scene);
 	plan->scene_clean = pc_rng_chance(rng, 50);
@@ -104,6 +104,33 @@ static void draw_scene(struct pc_rng *rng, struct pc_gen_shape *shape, struct pl
 							: (enum actor_kind)pc_rng_below(rng, ACTOR_KIND_NR);
 		plan->op_nrs[i] = 20 + pc_rng_below(rng, 80);
 		plan->mixes[i] = mixes[pc_rng_below(rng, plan->kinds[i] == ACTOR_READER ? 4 : PC_ARRAY_NR(mixes))];
+	}
+}
+
+/*
+ * Worker threads beside writers who wait: a cache in which they are slowed down all the time, and often stopped, for room and for positions. What is found here is a wait that nobody ends.
+ */
+static void draw_slow(struct pc_rng *rng, struct pc_gen_shape *shape, struct plan *plan)
+{
+	static const enum actor_kind kinds[] = { ACTOR_WRITER, ACTOR_WRITER, ACTOR_FLUSHER, ACTOR_MIXED, ACTOR_WRITER };
+
+	draw_scene_shape(rng, SCENE_SLOW, shape);
+	shape->media_bytes += (4 + pc_rng_below(rng, 8)) * shape->segment_bytes;
+	shape->backing_blk *= 2;
+	plan->scene = SCENE_SLOW;
+	plan->scene_point = draw_scene_point(rng, SCENE_SLOW);
+	plan->scene_clean = pc_rng_chance(rng, 30);
+	plan->nowait_pct = pc_rng_chance(rng, 50) ? 0 : 10;
+	plan->workers = true;
+	plan->storm = false;
+	plan->narrow = pc_rng_chance(rng, 30);
+	plan->short_ranges = pc_rng_chance(rng, 30);
+	plan->cut_per_10000 = 10;
+	plan->actor_nr = 2 + pc_rng_below(rng, ACTOR_NR_MAX - 1);
+	for (uint32_t i = 0; i < plan->actor_nr; i++) {
+		plan->kinds[i] = kinds[i];
+		plan->op_nrs[i] = 30 + pc_rng_below(rng, 80);
+		plan->mixes[i] = pc_rng_below(rng, 4);
 	}
 }
 
@@ -140,11 +167,13 @@ void sched_plan_draw(uint64_t seed, struct pc_gen_shape *shape, struct plan *pla
 	plan->focus = (enum pc_yield_point)(PC_YIELD_FENCE + pc_rng_below(&rng, PC_YIELD_POINT_NR - PC_YIELD_FENCE));
 	if (seed % 4 >= 2)
 		draw_scene(&rng, shape, plan);
+	if (seed % 32 == 20)
+		draw_slow(&rng, shape, plan);
 }
 
 void sched_run_text(uint64_t seed, char *text, size_t text_bytes)
 {
-	static const char *const scenes[SCENE_NR] = { "", "tiny", "full", "log full" };
+	static const char *const scenes[SCENE_NR] = { "", "tiny", "full", "log full", "slow" };
 	static const char *const kinds[ACTOR_KIND_NR] = { "writer", "reader", "flusher", "stepper", "mixed" };
 	struct pc_gen_shape shape;
 	struct plan plan;

@@ -19,6 +19,7 @@
 
 #include "base/crc.h"
 #include "base/plant.h"
+#include "core/cache.h"
 #include "sim/sched_internal.h"
 
 static struct run *current_run;
@@ -200,8 +201,9 @@ static uint64_t cut_media(struct world *w, struct world *child, uint32_t nth, ch
 		arg = pc_rng_next(&w->rng);
 	else if (arg_nr > 1)
 		/* The last stores without the earlier ones, and the reverse, are where mistakes of order show. */
-		arg = pc_rng_chance(&w->rng, w->run->plan.scene != SCENE_NONE ? 70 : 30) ? arg_nr - 1 - pc_rng_below(&w->rng, 2)
-						 : pc_rng_below(&w->rng, (uint32_t)arg_nr);
+		arg = pc_rng_chance(&w->rng, w->run->plan.scene != SCENE_NONE ? 70 : 30)
+			      ? arg_nr - 1 - pc_rng_below(&w->rng, 2)
+			      : pc_rng_below(&w->rng, (uint32_t)arg_nr);
 	snprintf(text, text_bytes, "%s (%llu) of %zu words", names[policy],
 		 (unsigned long long)(arg_nr == UINT64_MAX ? 0 : arg), pending_nr);
 	return pc_sim_crash(w->sim, policy, arg, child->image);
@@ -299,7 +301,8 @@ static void cut_power(void *user, enum pc_yield_point point)
 	w->cuts_left--;
 	w->run->result->cuts[point]++;
 	for (uint32_t nth = 0; nth < w->image_nr && !w->run->stop && !w->run->enough; nth++)
-		explore_image(w, pc_rng_chance(&w->rng, w->image_nr == 1 ? 85 : 60) ? 2 : pc_rng_below(&w->rng, 2), point);
+		explore_image(w, pc_rng_chance(&w->rng, w->image_nr == 1 ? 85 : 60) ? 2 : pc_rng_below(&w->rng, 2),
+			      point);
 	if (w->run->stop)
 		sched_stop(w->sched);
 }
@@ -337,6 +340,8 @@ static void abandon(struct world *w)
 	struct pcache *cache = w->cache;
 
 	sched_note("the process ends");
+	w->run->result->slowed += atomic_load(&cache->stats.slowed_writes);
+	w->run->result->waited += atomic_load(&cache->stats.full_waits);
 	w->cache = NULL;
 	w->cuts_left = 0;
 	pc_cache_abandon(cache);

@@ -21,6 +21,7 @@ struct sched_run_result {
 	uint64_t states; /* crash images that were recovered and checked */
 	uint64_t distinct; /* of these, different ones */
 	uint64_t undecided; /* of these, left alone by the oracle */
+	uint64_t slowed, waited; /* writes that were slowed down; that waited for space */
 	uint64_t steps; /* yield points passed while the first cache lived */
 	uint64_t calls; /* calls of the library by simulated threads */
 	uint64_t digest; /* of the schedule and of all crash images */

@@ -31,6 +31,12 @@ trap 'rm -rf "$out"' EXIT
 cat "$out/green"
 grep -q '"depth": 2' "$out/green"
 
+# Writers beside worker threads were slowed down, and waited for space.
+"$sim" --seed 20 --seeds 1 --json >"$out/slow"
+cat "$out/slow"
+! grep -q '"slowed": 0,' "$out/slow"
+! grep -q '"waited": 0,' "$out/slow"
+
 # Seeds that found something once.
 grep -v '^#' "$PCACHE_SOURCE_DIR/tests/sim/kept_sched_seeds.txt" | while read -r kept what; do
 	"$sim" --seed "$kept" --seeds 1 --json >"$out/kept" 2>"$out/kept.err" || {
