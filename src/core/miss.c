@@ -3,12 +3,17 @@
  * Miss: the backing is read without a lock, while a fill of the range is listed in its shard. A write that overlaps does not wait; it cancels the fill,
  * and so the newer data always wins. The reader then looks the range up again: write-back may have written the block while the backing was reading it. The data goes through a buffer of our own: what is kept must be what the backing returned, whatever the caller does
  * with its buffer meanwhile. Without memory for it the read is served and nothing is kept.
+ *
+ * What is kept has a fence of its own, as every append has (docs/decisions/0008): without it, later positions would be called durable while a position below them is not, and
+ * an open could not tell a fill that was lost from a write that was.
  */
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/sched.h"
 #include "core/cache.h"
+
+#define SMALL_BYTES ((uint64_t)PC_PAGE_BYTES) /* fills up to here have their buffer on the stack */
 
 static bool wants_fill(struct pcache *cache, uint32_t flags)
 {
@@ -33,28 +38,50 @@ static bool end_fill(struct pcache *cache, uint64_t mask, struct pc_fill *fill)
 	return !cancelled;
 }
 
-int pc_core_miss(struct pcache *cache, uint64_t mask, void *buf, uint64_t vol_blk, uint64_t len_blk, uint32_t flags)
+/* The fill is listed and nothing is locked. own: a buffer for what is to be kept, or NULL. As pc_core_miss. */
+static int miss_listed(struct pcache *cache, uint64_t mask, struct pc_fill *fill, void *buf, void *own)
 {
-	struct pc_fill fill = { .vol_blk = vol_blk, .len_blk = len_blk };
-	uint64_t off = vol_blk << cache->block_shift, len = len_blk << cache->block_shift;
-	void *own = wants_fill(cache, flags) ? aligned_alloc(64, PC_ROUND_UP(len, UINT64_C(64))) : NULL;
+	uint64_t off = fill->vol_blk << cache->block_shift, len = fill->len_blk << cache->block_shift;
+	int rc = pc_backing_read(cache->backing, own ? own : buf, off, len);
 	bool undisturbed;
-	int rc;
 
-	pc_index_fill_list_locked(cache->index, &fill);
-	pc_index_unlock(cache->index, mask);
-	rc = pc_backing_read(cache->backing, own ? own : buf, off, len);
 	PC_YIELD(FILL_READ);
 	if (rc)
 		atomic_fetch_add_explicit(&cache->stats.backing_errors, 1, memory_order_relaxed);
 	if (rc || !own) {
-		undisturbed = end_fill(cache, mask, &fill);
+		undisturbed = end_fill(cache, mask, fill);
 	} else {
 		memcpy(buf, own, len);
-		undisturbed = pc_core_fill(cache, &fill, own);
+		undisturbed = pc_core_fill(cache, fill, own);
 	}
-	free(own);
 	if (rc)
 		return rc;
 	return undisturbed ? 0 : PC_MISS_RETRY;
+}
+
+/* In a function of its own, so that only small fills pay for the room on the stack. */
+static __attribute__((noinline)) int miss_small(struct pcache *cache, uint64_t mask, struct pc_fill *fill, void *buf)
+{
+	_Alignas(PC_PAGE_BYTES) uint8_t own[SMALL_BYTES];
+
+	return miss_listed(cache, mask, fill, buf, own);
+}
+
+int pc_core_miss(struct pcache *cache, uint64_t mask, void *buf, uint64_t vol_blk, uint64_t len_blk, uint32_t flags)
+{
+	struct pc_fill fill = { .vol_blk = vol_blk, .len_blk = len_blk };
+	uint64_t len = len_blk << cache->block_shift;
+	void *own = NULL;
+	int rc;
+
+	pc_index_fill_list_locked(cache->index, &fill);
+	pc_index_unlock(cache->index, mask);
+	if (wants_fill(cache, flags)) {
+		if (len <= SMALL_BYTES)
+			return miss_small(cache, mask, &fill, buf);
+		own = aligned_alloc(PC_PAGE_BYTES, PC_ROUND_UP(len, (uint64_t)PC_PAGE_BYTES));
+	}
+	rc = miss_listed(cache, mask, &fill, buf, own);
+	free(own);
+	return rc;
 }

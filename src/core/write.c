@@ -399,23 +399,29 @@ static int op_run(struct op *op)
 	return rc;
 }
 
+/* Not the whole struct is set: pieces and inline cells are filled as they are used. */
+static void op_init(struct op *op, struct pcache *cache, const struct pcache_range *ranges, uint32_t range_nr)
+{
+	memset(op, 0, offsetof(struct op, pieces));
+	op->piece_nr = 0;
+	op->took_segs = false;
+	op->ext_flags = 0;
+	op->key_flags = 0;
+	op->key_nr = 0;
+	op->heap = NULL;
+	op->kbuf = (struct pc_kbuf){ 0 };
+	op->cache = cache;
+	op->ranges = ranges;
+	op->range_nr = range_nr;
+}
+
 /* One atomic request. */
 static int write_atomic(struct pcache *cache, const struct pcache_range *ranges, uint32_t range_nr, uint64_t len,
 			uint32_t flags)
 {
 	struct op op;
 
-	/* Not the whole struct: pieces and inline cells are filled as they are used. */
-	memset(&op, 0, offsetof(struct op, pieces));
-	op.piece_nr = 0;
-	op.took_segs = false;
-	op.key_flags = 0;
-	op.key_nr = 0;
-	op.heap = NULL;
-	op.kbuf = (struct pc_kbuf){ 0 };
-	op.cache = cache;
-	op.ranges = ranges;
-	op.range_nr = range_nr;
+	op_init(&op, cache, ranges, range_nr);
 	op.flags = flags;
 	op.total_blk = (uint32_t)(len >> cache->block_shift);
 	op.ext_flags = PC_EXT_DIRTY;
@@ -600,10 +606,7 @@ bool pc_core_fill(struct pcache *cache, struct pc_fill *fill, const void *buf)
 	struct op op;
 	int rc = stopped(cache);
 
-	memset(&op, 0, sizeof(op));
-	op.cache = cache;
-	op.ranges = &range;
-	op.range_nr = 1;
+	op_init(&op, cache, &range, 1);
 	op.total_blk = (uint32_t)fill->len_blk;
 	op.key_flags = PC_KEY_CLEAN;
 	op_plan_index(&op);
