@@ -77,7 +77,9 @@ static void add_piece(struct pc_heads *heads, struct pc_piece *pieces, uint32_t 
 {
 	struct pc_seg *seg = &heads->map->segs[seg_id];
 
-	atomic_fetch_add_explicit(&seg->live_blk, len_blk, memory_order_acq_rel);
+	/* The lock of the head makes this the only writer. */
+	atomic_store_explicit(&seg->taken_blk, atomic_load_explicit(&seg->taken_blk, memory_order_relaxed) + len_blk,
+			      memory_order_relaxed);
 	pieces[(*piece_nr)++] = (struct pc_piece){
 		.gen = atomic_load_explicit(&seg->gen, memory_order_relaxed),
 		.seg_id = seg_id,
@@ -156,5 +158,5 @@ int pc_heads_alloc(struct pc_heads *heads, uint32_t len_blk, uint32_t leave_nr, 
 void pc_heads_unalloc(struct pc_heads *heads, const struct pc_piece *pieces, uint32_t piece_nr)
 {
 	for (uint32_t i = 0; i < piece_nr; i++)
-		pc_segmap_unref(heads->map, &heads->map->segs[pieces[i].seg_id], pieces[i].len_blk);
+		pc_segmap_give_up(heads->map, pieces[i].seg_id, pieces[i].len_blk);
 }

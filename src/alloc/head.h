@@ -28,8 +28,10 @@ struct pc_heads {
 	struct pc_segmap *map;
 	struct pc_head *heads;
 	uint32_t head_nr;
-	uint32_t page_blk; /* blocks per 4 KiB page at page granularity, else 1: where the next allocation after a sync may start */
-	_Atomic uint64_t sync_nr; /* page granularity: raised by flushes, durable writes and syncs of the services; not by commit=write */
+	uint32_t
+		page_blk; /* blocks per 4 KiB page at page granularity, else 1: where the next allocation after a sync may start */
+	_Atomic uint64_t
+		sync_nr; /* page granularity: raised by flushes, durable writes and syncs of the services; not by commit=write */
 };
 
 /* head_nr 0: by processors and size. 0 or -errno. */

@@ -4,7 +4,7 @@
  *
  * A segment leaves the free list under the lock, but its record is stored outside of it: until the record is durable only the taker knows
  * the segment. Pins and references are counted without the lock. That is safe because both are taken under the shard lock of an extent that is live: once the
- * last extent has left the index, no new pin can come from there, and reclaim looks at live_blk first and at pins after. Write-back, which comes from the
+ * last extent has left the index, no new pin can come from there, and reclaim looks at what is live first and at pins after. Write-back, which comes from the
  * log and not from the index, pins under the lock and compares generations there.
  */
 #include "alloc/segmap.h"
@@ -17,7 +17,22 @@
 #include "base/sched.h"
 #include "pcache/errors.h"
 
-int pc_segmap_init(struct pc_segmap *map, struct pc_layout *layout)
+static size_t shares_bytes(const struct pc_segmap *map)
+{
+	return PC_ROUND_UP((size_t)map->segment_nr * map->share_nr * sizeof(struct pc_seg_share),
+			   (size_t)PC_CACHE_LINE_BYTES);
+}
+
+/* Steps in which shares publish: together they hold back an eighth of a segment. */
+static void choose_quantum(struct pc_segmap *map, uint32_t quantum_blk)
+{
+	if (!quantum_blk)
+		quantum_blk = PC_MAX(map->segment_blk / 8 / map->share_nr, 1u);
+	map->quantum_shift = 31 - (uint32_t)__builtin_clz(quantum_blk);
+	map->open_max_blk = map->share_nr * ((1u << map->quantum_shift) - 1);
+}
+
+int pc_segmap_init(struct pc_segmap *map, struct pc_layout *layout, uint32_t share_nr, uint32_t quantum_blk)
 {
 	int rc;
 
@@ -25,6 +40,8 @@ int pc_segmap_init(struct pc_segmap *map, struct pc_layout *layout)
 	map->layout = layout;
 	map->segment_nr = layout->super.segment_nr;
 	map->segment_blk = layout->super.segment_bytes / layout->super.block_bytes;
+	map->share_nr = share_nr;
+	choose_quantum(map, quantum_blk);
 	map->log_reserve_segs = 1;
 	map->damaged_max = PC_MIN(map->segment_nr / 8, map->segment_nr - PC_SEGMENT_NR_MIN);
 	rc = pc_mutex_init(&map->lock, PC_RANK_SEGMAP, 0);
@@ -32,10 +49,12 @@ int pc_segmap_init(struct pc_segmap *map, struct pc_layout *layout)
 		return rc;
 	map->segs = calloc(map->segment_nr, sizeof(*map->segs));
 	map->free_ids = calloc(map->segment_nr, sizeof(*map->free_ids));
-	if (!map->segs || !map->free_ids) {
+	map->shares = aligned_alloc(PC_CACHE_LINE_BYTES, shares_bytes(map));
+	if (!map->segs || !map->free_ids || !map->shares) {
 		pc_segmap_fini(map);
 		return -ENOMEM;
 	}
+	memset(map->shares, 0, shares_bytes(map));
 	for (uint32_t id = 0; id < map->segment_nr; id++)
 		atomic_init(&map->segs[id].gen, layout->segrecs[id].gen);
 	pc_segmap_adopt_done(map);
@@ -45,6 +64,7 @@ int pc_segmap_init(struct pc_segmap *map, struct pc_layout *layout)
 void pc_segmap_fini(struct pc_segmap *map)
 {
 	free(map->segs);
+	free(map->shares);
 	free(map->free_ids);
 	pc_mutex_fini(&map->lock);
 	memset(map, 0, sizeof(*map));
@@ -181,9 +201,61 @@ void pc_segmap_free_log(struct pc_segmap *map, uint32_t seg_id)
 	pc_mutex_unlock(&map->lock);
 }
 
-static bool reclaimable(struct pc_seg *seg, uint64_t durable_dirty_tail, uint64_t durable_pos)
+/* ---- counts -------------------------------------------------------------------------------------------------------- */
+
+void pc_segmap_publish(struct pc_segmap *map, uint32_t seg_id, uint32_t blk_nr)
 {
-	return get_state(seg) == PC_SS_DATA && atomic_load_explicit(&seg->live_blk, memory_order_acquire) == 0 &&
+	atomic_fetch_add_explicit(&map->segs[seg_id].published_blk, blk_nr, memory_order_acq_rel);
+	/* After the addition, so that a reclaim that clears the flag later sees the sum. */
+	if (pc_segmap_live_max_blk(map, seg_id) <= map->open_max_blk)
+		atomic_store_explicit(&map->maybe_empty, true, memory_order_release);
+}
+
+void pc_segmap_give_up(struct pc_segmap *map, uint32_t seg_id, uint32_t blk_nr)
+{
+	atomic_fetch_add_explicit(&map->segs[seg_id].unused_blk, blk_nr, memory_order_acq_rel);
+	pc_segmap_publish(map, seg_id, blk_nr);
+}
+
+uint32_t pc_segmap_live_max_blk(const struct pc_segmap *map, uint32_t seg_id)
+{
+	struct pc_seg *seg = &map->segs[seg_id];
+	uint32_t published_blk = atomic_load_explicit(&seg->published_blk, memory_order_acquire);
+
+	return atomic_load_explicit(&seg->taken_blk, memory_order_relaxed) - published_blk;
+}
+
+uint32_t pc_segmap_live_blk(const struct pc_segmap *map, uint32_t seg_id)
+{
+	struct pc_seg *seg = &map->segs[seg_id];
+	uint32_t gone_blk = atomic_load_explicit(&seg->unused_blk, memory_order_acquire);
+
+	for (uint32_t i = 0; i < map->share_nr; i++)
+		gone_blk += atomic_load_explicit(&pc_segmap_share(map, seg_id, i)->freed_blk, memory_order_acquire);
+	return atomic_load_explicit(&seg->taken_blk, memory_order_relaxed) - gone_blk;
+}
+
+uint32_t pc_segmap_dirty_blk(const struct pc_segmap *map, uint32_t seg_id)
+{
+	uint32_t dirty_blk = 0;
+
+	for (uint32_t i = 0; i < map->share_nr; i++)
+		dirty_blk += atomic_load_explicit(&pc_segmap_share(map, seg_id, i)->dirty_blk, memory_order_acquire);
+	return dirty_blk;
+}
+
+/* ---- reclaim ------------------------------------------------------------------------------------------------------- */
+
+static bool is_nearly_empty(const struct pc_segmap *map, uint32_t seg_id)
+{
+	return get_state(&map->segs[seg_id]) == PC_SS_DATA && pc_segmap_live_max_blk(map, seg_id) <= map->open_max_blk;
+}
+
+static bool reclaimable(struct pc_segmap *map, uint32_t seg_id, uint64_t durable_dirty_tail, uint64_t durable_pos)
+{
+	struct pc_seg *seg = &map->segs[seg_id];
+
+	return is_nearly_empty(map, seg_id) && pc_segmap_live_blk(map, seg_id) == 0 &&
 	       (atomic_load_explicit(&seg->pins, memory_order_acquire) == 0 || PC_PLANTED(PC_PLANT_PINS_IGNORED)) &&
 	       (atomic_load_explicit(&seg->hold_pos, memory_order_acquire) < durable_dirty_tail) &&
 	       (atomic_load_explicit(&seg->dead_pos, memory_order_acquire) < durable_pos ||
@@ -195,19 +267,15 @@ uint32_t pc_segmap_reclaim(struct pc_segmap *map, uint64_t durable_dirty_tail, u
 	uint32_t nr = 0;
 
 	PC_YIELD(RECLAIM_CHECKED);
-	/* Held segments are looked at again when the dirty tail or the durable position moved; the caller comes back then. */
+	/* Those that are nearly empty are looked at each time; held segments when the dirty tail or the durable position moved; the caller comes back then. */
 	if (!atomic_exchange_explicit(&map->maybe_empty, false, memory_order_acq_rel))
 		return 0;
 	pc_mutex_lock(&map->lock);
 	for (uint32_t id = 0; id < map->segment_nr; id++) {
-		struct pc_seg *seg = &map->segs[id];
-
-		if (reclaimable(seg, durable_dirty_tail, durable_pos)) {
+		if (reclaimable(map, id, durable_dirty_tail, durable_pos))
 			nr += push_locked(map, id);
-		} else if (get_state(seg) == PC_SS_DATA &&
-			   atomic_load_explicit(&seg->live_blk, memory_order_relaxed) == 0) {
+		else if (is_nearly_empty(map, id))
 			atomic_store_explicit(&map->maybe_empty, true, memory_order_release);
-		}
 	}
 	pc_mutex_unlock(&map->lock);
 	return nr;

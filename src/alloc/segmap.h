@@ -12,6 +12,10 @@
  *   - nobody reads it (pins),
  *   - no key at or above the durable dirty tail needs it: hold_pos, ordering strict,
  *   - the ksets that overwrote its content are durable: dead_pos, page granularity.
+ *
+ * Blocks are counted in shares, one per shard of the index: whoever holds the lock of a shard changes its share by a plain load and store, because a locked instruction on the way of a write
+ * costs more than the sum over all shares does, which is rare. taken_blk counts what was handed out; shares count what came back, so an insertion counts nothing. What came back is also
+ * published in steps of a quantum, and the sum is formed only of a segment in which that leaves it open whether anything is live.
  */
 #ifndef PC_ALLOC_SEGMAP_H
 #define PC_ALLOC_SEGMAP_H
@@ -36,17 +40,28 @@ struct pc_seg {
 	_Atomic uint64_t gen; /* changes only while nothing refers to the segment */
 	_Atomic uint64_t hold_pos; /* reusable only when the durable dirty tail lies above */
 	_Atomic uint64_t dead_pos; /* reusable only when this position is durable */
-	_Atomic uint32_t live_blk; /* blocks of index extents and of allocations in flight */
-	_Atomic uint32_t dirty_blk; /* blocks of dirty index extents */
+	_Atomic uint32_t taken_blk; /* handed out, in all lives modulo 2^32, like what came back; under the lock of the head, atomic in recovery */
+	_Atomic uint32_t unused_blk; /* handed out and given up before they came into the index */
+	_Atomic uint32_t published_blk; /* what came back: unused_blk, and of each share whole quanta */
 	_Atomic uint32_t pins; /* readers */
 	_Atomic uint8_t state; /* enum pc_seg_state; written under the segmap lock */
 	_Atomic uint8_t touched; /* read since the clock hand last came by */
 	_Atomic uint8_t damaged; /* not to be taken again while the cache is open; written under the segmap lock */
 };
 
+/* Of one segment and one shard, under the lock of that shard; read by others. All counts are modulo 2^32: only their sum means something. */
+struct pc_seg_share {
+	_Atomic uint32_t freed_blk; /* blocks of extents that left the index */
+	_Atomic uint32_t dirty_blk; /* blocks of dirty index extents */
+};
+
 struct pc_segmap {
 	struct pc_layout *layout;
 	struct pc_seg *segs;
+	struct pc_seg_share *shares; /* share_nr for each segment */
+	uint32_t share_nr;
+	uint32_t quantum_shift; /* log2 of the blocks that a share publishes at a time */
+	uint32_t open_max_blk; /* most that the shares of a segment have not published */
 	uint32_t segment_nr;
 	uint32_t segment_blk;
 	uint32_t log_reserve_segs; /* free segments that data never takes */
@@ -61,8 +76,11 @@ struct pc_segmap {
 	_Atomic bool maybe_empty; /* some data segment may have become reclaimable */
 };
 
-int pc_segmap_init(struct pc_segmap *map,
-		   struct pc_layout *layout); /* all FREE, generations from the records; 0 or -errno */
+/*
+ * All FREE, generations from the records. share_nr: shards of the index; quantum_blk: a power of two, or 0 for an eighth of a segment in all shares. 0, -ENOMEM,
+ * -errno.
+ */
+int pc_segmap_init(struct pc_segmap *map, struct pc_layout *layout, uint32_t share_nr, uint32_t quantum_blk);
 void pc_segmap_fini(struct pc_segmap *map);
 /* Recovery only: sets a segment's state and rebuilds the free list when done. */
 void pc_segmap_adopt(struct pc_segmap *map, uint32_t seg_id, enum pc_seg_state state);
@@ -99,11 +117,47 @@ static inline void pc_seg_unpin(struct pc_seg *seg)
 	atomic_fetch_sub_explicit(&seg->pins, 1, memory_order_release);
 }
 
-static inline void pc_segmap_unref(struct pc_segmap *map, struct pc_seg *seg, uint32_t blk_nr)
+static inline struct pc_seg_share *pc_segmap_share(const struct pc_segmap *map, uint32_t seg_id, uint32_t share_idx)
 {
-	if (atomic_fetch_sub_explicit(&seg->live_blk, blk_nr, memory_order_acq_rel) == blk_nr)
-		atomic_store_explicit(&map->maybe_empty, true, memory_order_release);
+	return &map->shares[(size_t)seg_id * map->share_nr + share_idx];
 }
+
+void pc_segmap_publish(struct pc_segmap *map, uint32_t seg_id, uint32_t blk_nr);
+
+/* blk_nr blocks left the index; the shard of the share is locked. Release: who sees them gone sees the pins of those who read them. */
+static inline void pc_segmap_unref(struct pc_segmap *map, uint32_t seg_id, uint32_t share_idx, uint32_t blk_nr)
+{
+	struct pc_seg_share *share = pc_segmap_share(map, seg_id, share_idx);
+	uint32_t old = atomic_load_explicit(&share->freed_blk, memory_order_relaxed), sum = old + blk_nr;
+	uint32_t quanta = (sum >> map->quantum_shift) - (old >> map->quantum_shift);
+
+	atomic_store_explicit(&share->freed_blk, sum, memory_order_release);
+	if (quanta)
+		pc_segmap_publish(map, seg_id, quanta << map->quantum_shift);
+}
+
+/* Blocks became dirty, or clean (negative); the shard of the share is locked. */
+static inline void pc_segmap_dirty(struct pc_segmap *map, uint32_t seg_id, uint32_t share_idx, int32_t blk_nr)
+{
+	_Atomic uint32_t *dirty = &pc_segmap_share(map, seg_id, share_idx)->dirty_blk;
+
+	atomic_store_explicit(dirty, atomic_load_explicit(dirty, memory_order_relaxed) + (uint32_t)blk_nr,
+			      memory_order_relaxed);
+}
+
+/* Recovery: blk_nr blocks of a key go into the index. */
+static inline void pc_segmap_ref(struct pc_segmap *map, uint32_t seg_id, uint32_t blk_nr)
+{
+	atomic_fetch_add_explicit(&map->segs[seg_id].taken_blk, blk_nr, memory_order_relaxed);
+}
+
+/* Blocks that never came into the index are given up. */
+void pc_segmap_give_up(struct pc_segmap *map, uint32_t seg_id, uint32_t blk_nr);
+/* Blocks of index extents and of allocations in flight: a sum that is exact while nothing changes, and 0 only if nothing is live in a closed segment. */
+uint32_t pc_segmap_live_blk(const struct pc_segmap *map, uint32_t seg_id);
+/* At least pc_segmap_live_blk, without the sum. */
+uint32_t pc_segmap_live_max_blk(const struct pc_segmap *map, uint32_t seg_id);
+uint32_t pc_segmap_dirty_blk(const struct pc_segmap *map, uint32_t seg_id);
 
 /* Raises *to to at least pos. */
 static inline void pc_pos_raise(_Atomic uint64_t *to, uint64_t pos)

@@ -54,7 +54,7 @@ static void fill_space(struct pcache *cache, struct pcache_info *info)
 	for (uint32_t id = 0; id < cache->map.segment_nr; id++) {
 		struct pc_seg *seg = &cache->map.segs[id];
 		uint8_t state = atomic_load_explicit(&seg->state, memory_order_relaxed);
-		uint32_t live = atomic_load_explicit(&seg->live_blk, memory_order_relaxed);
+		uint32_t live = pc_segmap_live_blk(&cache->map, id);
 
 		/* A closed data segment without live data is as good as free. Those in quarantine are counted below. */
 		if (state == PC_SS_LOG)
@@ -67,7 +67,7 @@ static void fill_space(struct pcache *cache, struct pcache_info *info)
 		else
 			info->segments_data++;
 		live_blk += live;
-		dirty_blk += atomic_load_explicit(&seg->dirty_blk, memory_order_relaxed);
+		dirty_blk += pc_segmap_dirty_blk(&cache->map, id);
 	}
 	info->segments_quarantined = atomic_load_explicit(&cache->map.damaged_nr, memory_order_relaxed);
 	info->clean_bytes = (live_blk > dirty_blk ? live_blk - dirty_blk : 0) << cache->block_shift;
@@ -244,8 +244,11 @@ const char *pc_cache_check(struct pcache *cache)
 		pc_index_unlock(cache->index, UINT64_C(1) << i);
 	}
 	for (uint32_t id = 0; id < cache->map.segment_nr; id++) {
-		live_blk += atomic_load(&cache->map.segs[id].live_blk);
-		dirty_blk += atomic_load(&cache->map.segs[id].dirty_blk);
+		live_blk += pc_segmap_live_blk(&cache->map, id);
+		dirty_blk += pc_segmap_dirty_blk(&cache->map, id);
+		if (pc_segmap_live_max_blk(&cache->map, id) - pc_segmap_live_blk(&cache->map, id) >
+		    cache->map.open_max_blk)
+			return "more blocks came back than were published";
 		if (atomic_load(&cache->map.segs[id].pins))
 			return "a segment is pinned although nobody reads";
 	}

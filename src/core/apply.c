@@ -48,12 +48,12 @@ void pc_apply_displaced(void *ctx, const struct pc_extent *piece)
 	seg = &cache->map.segs[piece->seg_id];
 	if (piece->flags & PC_EXT_DIRTY) {
 		hold_for_older_epoch(apply, seg, piece);
-		atomic_fetch_sub_explicit(&seg->dirty_blk, piece->len_blk, memory_order_relaxed);
+		pc_segmap_dirty(&cache->map, piece->seg_id, apply->share_idx, -(int32_t)piece->len_blk);
 	}
 	/* At page granularity the overwriting kset may not be durable yet, and the old bytes are what a crash falls back to. */
 	if (cache->media->granularity == PC_GRAN_PAGE)
 		pc_pos_raise(&seg->dead_pos, apply->pos);
-	pc_segmap_unref(&cache->map, seg, piece->len_blk);
+	pc_segmap_unref(&cache->map, piece->seg_id, apply->share_idx, piece->len_blk);
 }
 
 bool pc_apply_chunk(const struct pcache *cache, const struct pc_key *key, const struct pcm_le32 *crcs, uint64_t pos,
@@ -83,7 +83,7 @@ static void apply_data(struct pc_apply *apply, const struct pc_key *key, const s
 	struct pc_extent extent;
 
 	if (ext_flags & PC_EXT_DIRTY)
-		atomic_fetch_add_explicit(&cache->map.segs[key->seg_id].dirty_blk, key->len_blk, memory_order_relaxed);
+		pc_segmap_dirty(&cache->map, key->seg_id, apply->share_idx, (int32_t)key->len_blk);
 	for (uint32_t i = 0; pc_apply_chunk(cache, key, crcs, apply->pos, i, &extent); i++) {
 		extent.flags |= ext_flags;
 		pc_index_insert_locked(cache->index, &extent, pc_apply_displaced, apply);

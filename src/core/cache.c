@@ -117,9 +117,13 @@ int pc_core_new(struct pc_media *media, const struct pc_super *super, uint32_t s
 		goto undo_layout;
 	take_geometry(cache);
 	take_options(cache, config);
-	rc = pc_segmap_init(&cache->map, &cache->layout);
+	rc = new_index(cache, tweaks);
 	if (rc)
 		goto undo_layout;
+	rc = pc_segmap_init(&cache->map, &cache->layout, pc_index_shard_nr(cache->index),
+			    tweaks ? tweaks->share_quantum_blk : 0);
+	if (rc)
+		goto undo_index;
 	rc = pc_heads_init(&cache->heads, &cache->map, tweaks ? tweaks->data_head_nr : 0,
 			   media->granularity == PC_GRAN_PAGE);
 	if (rc)
@@ -132,12 +136,9 @@ int pc_core_new(struct pc_media *media, const struct pc_super *super, uint32_t s
 	cache->replay_records = tweaks ? tweaks->replay_records : 0;
 	cache->replay_threads = tweaks ? tweaks->replay_threads : 0;
 	cache->clean_keys_max = tweaks && tweaks->kset_max_keys ? tweaks->kset_max_keys : UINT32_MAX;
-	rc = new_index(cache, tweaks);
-	if (rc)
-		goto undo_log;
 	rc = pc_mutex_init(&cache->flush_lock, PC_RANK_FLUSH, 0);
 	if (rc)
-		goto undo_index;
+		goto undo_log;
 	rc = pc_space_init(cache);
 	if (rc)
 		goto undo_flush_lock;
@@ -145,14 +146,14 @@ int pc_core_new(struct pc_media *media, const struct pc_super *super, uint32_t s
 	return 0;
 undo_flush_lock:
 	pc_mutex_fini(&cache->flush_lock);
-undo_index:
-	pc_index_free(cache->index);
 undo_log:
 	pc_log_fini(&cache->log);
 undo_heads:
 	pc_heads_fini(&cache->heads);
 undo_map:
 	pc_segmap_fini(&cache->map);
+undo_index:
+	pc_index_free(cache->index);
 undo_layout:
 	pc_layout_fini(&cache->layout);
 undo_cache:
@@ -166,10 +167,10 @@ void pc_core_free(struct pcache *cache)
 		return;
 	pc_space_fini(cache);
 	pc_mutex_fini(&cache->flush_lock);
-	pc_index_free(cache->index);
 	pc_log_fini(&cache->log);
 	pc_heads_fini(&cache->heads);
 	pc_segmap_fini(&cache->map);
+	pc_index_free(cache->index);
 	pc_layout_fini(&cache->layout);
 	free(cache->planted_kset);
 	free(cache);

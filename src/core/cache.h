@@ -166,10 +166,11 @@ struct pc_apply {
 	struct pcache *cache;
 	uint64_t pos; /* of the kset that is applied */
 	uint64_t epoch_pos; /* last flush mark before it, or UINT64_MAX */
+	uint32_t share_idx; /* a shard that is locked: blocks are counted there (alloc/segmap.h) */
 };
 /* Index insertions that a key can need in any one shard of its mask; keys without data become one extent per stripe. */
 uint32_t pc_apply_piece_nr(const struct pcache *cache, uint64_t vol_blk, uint64_t len_blk, bool has_data);
-/* Inserts the extents of a key, shards locked and reserve made. flags: PC_EXT_DIRTY or 0. Clean ZERO keys only erase. The segment's live_blk has been counted by the caller. */
+/* Inserts the extents of a key, shards locked and reserve made. flags: PC_EXT_DIRTY or 0. Clean ZERO keys only erase. The blocks were taken by the caller (pc_heads_alloc, pc_segmap_ref). */
 void pc_apply_key_locked(struct pc_apply *apply, const struct pc_key *key, const struct pcm_le32 *crcs,
 			 uint8_t ext_flags);
 /* Erases the range of a key that carries no data any more. */
@@ -180,6 +181,12 @@ bool pc_apply_chunk(const struct pcache *cache, const struct pc_key *key, const 
 /* The extent of a key without data; false: it only erases. */
 bool pc_apply_bare(const struct pc_key *key, uint64_t pos, uint8_t ext_flags, struct pc_extent *out_extent);
 void pc_apply_displaced(void *apply, const struct pc_extent *piece);
+/* A DATA extent leaves the index; its shard is locked. */
+static inline void pc_core_unref(struct pcache *cache, const struct pc_extent *extent)
+{
+	pc_segmap_unref(&cache->map, extent->seg_id, pc_index_shard_idx(cache->index, extent->vol_blk),
+			extent->len_blk);
+}
 
 /* ---- write.c ------------------------------------------------------------------------------------------------------------ */
 

@@ -162,7 +162,7 @@ static enum pc_walk drop_clean(void *ctx, struct pc_extent *extent)
 		damage->is_dirty = true;
 		return PC_WALK_KEEP;
 	}
-	pc_segmap_unref(&cache->map, &cache->map.segs[extent->seg_id], extent->len_blk);
+	pc_core_unref(cache, extent);
 	return PC_WALK_DROP;
 }
 

@@ -12,9 +12,12 @@ struct pc_tweaks {
 	uint32_t replay_threads; /* 0: by processors and length of the log */
 	uint32_t replay_records; /* records of a batch in each shard; 0: by length of the log */
 	uint32_t kset_max_keys; /* 0: as many as fit a segment; else ksets of cleaning are cut shorter */
+	uint32_t
+		share_quantum_blk; /* 0: the default; a power of two: blocks that a shard counts by itself before it tells (alloc/segmap.h) */
 	uint64_t (*nonce)(void *user); /* NULL: getrandom(2) */
 	void *nonce_user;
-	const volatile uint8_t *fork_page; /* not 0: the process has not forked; NULL: a page of its own, at the cost of three system calls */
+	const volatile uint8_t *
+		fork_page; /* not 0: the process has not forked; NULL: a page of its own, at the cost of three system calls */
 };
 
 #endif

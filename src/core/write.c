@@ -234,7 +234,7 @@ static int op_store(struct op *op, uint64_t pos)
 static void op_insert_locked(struct op *op, uint64_t pos)
 {
 	struct pcache *cache = op->cache;
-	struct pc_apply apply = { .cache = cache, .pos = pos };
+	struct pc_apply apply = { .cache = cache, .pos = pos, .share_idx = (uint32_t)__builtin_ctzll(op->mask) };
 
 	PC_YIELD(WRITE_DONE);
 	/* Read after the position was reserved: a flush announces itself before it takes its own position. */
@@ -523,7 +523,7 @@ static int poison_locked(struct pcache *cache, const struct pc_extent *version, 
 {
 	_Alignas(64) uint8_t cells[(POISON_PARTS_MAX + 2) * PC_CELL_BYTES];
 	struct pc_kbuf kbuf = { .cells = cells, .cell_nr = 1, .cell_max = PC_ARRAY_NR(cells) / PC_CELL_BYTES };
-	struct pc_apply apply = { .cache = cache };
+	struct pc_apply apply = { .cache = cache, .share_idx = (uint32_t)__builtin_ctzll(mask) };
 	struct pc_key keys[POISON_PARTS_MAX];
 	struct pc_extent found[POISON_PARTS_MAX];
 	uint32_t nr, idx = (uint32_t)__builtin_ctzll(mask);

@@ -107,7 +107,7 @@ struct pc_shard *pc_index_shards(struct pc_index *index)
 
 /* ---- stripes and locks ----------------------------------------------------------------------------------------------- */
 
-static uint32_t shard_idx_of(const struct pc_index *index, uint64_t vol_blk)
+uint32_t pc_index_shard_idx(const struct pc_index *index, uint64_t vol_blk)
 {
 	uint64_t stripe = vol_blk >> index->stripe_shift;
 
@@ -116,7 +116,7 @@ static uint32_t shard_idx_of(const struct pc_index *index, uint64_t vol_blk)
 
 static struct pc_shard *shard_of(struct pc_index *index, uint64_t vol_blk)
 {
-	return &index->shards[shard_idx_of(index, vol_blk)];
+	return &index->shards[pc_index_shard_idx(index, vol_blk)];
 }
 
 uint32_t pc_index_shard_idx(const struct pc_index *index, uint64_t vol_blk)
@@ -146,7 +146,7 @@ uint64_t pc_index_mask(const struct pc_index *index, uint64_t vol_blk, uint64_t 
 	stripe_nr = ((vol_blk + len_blk - 1) >> index->stripe_shift) - (vol_blk >> index->stripe_shift) + 1;
 	if (stripe_nr >= index->shard_nr)
 		return all;
-	for (uint32_t idx = shard_idx_of(index, vol_blk); stripe_nr > 0; stripe_nr--) {
+	for (uint32_t idx = pc_index_shard_idx(index, vol_blk); stripe_nr > 0; stripe_nr--) {
 		mask |= UINT64_C(1) << idx;
 		idx = idx + 1 == index->shard_nr ? 0 : idx + 1;
 	}
@@ -311,13 +311,13 @@ static const char *check_stripes(const struct pc_index *index, uint32_t shard_id
 	for (; !pc_shard_is_end(shard, at); at.slot_idx++, at = pc_shard_settle(shard, at)) {
 		struct pc_extent extent = pc_shard_get(shard, at);
 
-		if (shard_idx_of(index, extent.vol_blk) != shard_idx)
+		if (pc_index_shard_idx(index, extent.vol_blk) != shard_idx)
 			return "an extent is in another shard's structure";
 		if (extent.vol_blk + extent.len_blk > pc_index_stripe_end(index, extent.vol_blk))
 			return "an extent crosses a stripe";
 	}
 	for (const struct pc_fill *fill = shard->fills; fill != NULL; fill = fill->next) {
-		if (shard_idx_of(index, fill->vol_blk) != shard_idx)
+		if (pc_index_shard_idx(index, fill->vol_blk) != shard_idx)
 			return "a fill is in another shard's list";
 	}
 	return NULL;

@@ -46,21 +46,17 @@ struct tally {
 };
 #define TALLY_NR 8u
 
-static void post(struct pcache *cache, struct tally *tally)
+static void post(struct pcache *cache, uint32_t shard_idx, struct tally *tally)
 {
-	struct pc_seg *seg;
-
 	if (!tally->live_blk)
 		return;
-	seg = &cache->map.segs[tally->seg_id];
-	atomic_fetch_add_explicit(&seg->live_blk, tally->live_blk, memory_order_relaxed);
-	if (tally->dirty_blk)
-		atomic_fetch_add_explicit(&seg->dirty_blk, tally->dirty_blk, memory_order_relaxed);
+	pc_segmap_ref(&cache->map, tally->seg_id, tally->live_blk);
+	pc_segmap_dirty(&cache->map, tally->seg_id, shard_idx, (int32_t)tally->dirty_blk);
 	tally->live_blk = tally->dirty_blk = 0;
 }
 
 /* The references of all records are taken before any extent gives way to one. */
-static void take_references(struct pcache *cache, const struct pc_extent *recs, uint32_t nr)
+static void take_references(struct pcache *cache, uint32_t shard_idx, const struct pc_extent *recs, uint32_t nr)
 {
 	struct tally tallies[TALLY_NR] = { 0 };
 	uint64_t zero_blk = 0;
@@ -76,14 +72,14 @@ static void take_references(struct pcache *cache, const struct pc_extent *recs, 
 			continue;
 		}
 		if (tally->seg_id != rec->seg_id) {
-			post(cache, tally);
+			post(cache, shard_idx, tally);
 			tally->seg_id = rec->seg_id;
 		}
 		tally->live_blk += rec->len_blk;
 		tally->dirty_blk += rec->flags & PC_EXT_DIRTY ? rec->len_blk : 0;
 	}
 	for (uint32_t i = 0; i < TALLY_NR; i++)
-		post(cache, &tallies[i]);
+		post(cache, shard_idx, &tallies[i]);
 	if (zero_blk)
 		atomic_fetch_add_explicit(&cache->dirty_zero_blk, zero_blk, memory_order_relaxed);
 }
@@ -276,7 +272,7 @@ static uint32_t cluster_end(const struct pc_extent *recs, const uint64_t *keys, 
 static int apply_shard(struct pc_gather *gather, struct pc_batch *batch, uint32_t shard_idx, struct pc_sorter *sorter)
 {
 	struct shard_apply shard = {
-		.apply = { .cache = gather->cache },
+		.apply = { .cache = gather->cache, .share_idx = shard_idx },
 		.batch = batch,
 		.mask = UINT64_C(1) << shard_idx,
 	};
@@ -285,7 +281,7 @@ static int apply_shard(struct pc_gather *gather, struct pc_batch *batch, uint32_
 	uint64_t *keys;
 	int rc = 0;
 
-	take_references(gather->cache, recs, nr);
+	take_references(gather->cache, shard_idx, recs, nr);
 	keys = sort_records(sorter, recs, nr);
 	pc_index_lock(gather->cache->index, shard.mask);
 	for (uint32_t i = 0; i < nr && !rc; i = end) {

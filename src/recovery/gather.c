@@ -498,7 +498,7 @@ static int put_key(struct pc_gather *gather, const struct pc_key *key, const str
 
 static uint32_t live_blk(const struct pc_gather *gather, uint32_t seg_id)
 {
-	return atomic_load_explicit(&gather->cache->map.segs[seg_id].live_blk, memory_order_relaxed);
+	return pc_segmap_live_blk(&gather->cache->map, seg_id);
 }
 
 /*

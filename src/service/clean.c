@@ -56,7 +56,7 @@ static enum pc_walk drop_old(void *ctx, struct pc_extent *extent)
 	cleaning->drop_nr--;
 	if (extent->pos >= cleaning->tail_end_pos || is_poison(extent))
 		return PC_WALK_KEEP;
-	pc_segmap_unref(&cleaning->cache->map, &cleaning->cache->map.segs[extent->seg_id], extent->len_blk);
+	pc_core_unref(cleaning->cache, extent);
 	return PC_WALK_DROP;
 }
 

@@ -43,7 +43,7 @@ static enum pc_walk drop_clean(void *ctx, struct pc_extent *extent)
 	if ((extent->flags & PC_EXT_TYPE_MASK) != PC_EXT_DATA || (extent->flags & PC_EXT_DIRTY) ||
 	    !evict->victim[extent->seg_id])
 		return PC_WALK_KEEP;
-	pc_segmap_unref(&evict->cache->map, &evict->cache->map.segs[extent->seg_id], extent->len_blk);
+	pc_core_unref(evict->cache, extent);
 	evict->dropped_nr++;
 	return PC_WALK_DROP;
 }
@@ -59,11 +59,11 @@ static uint32_t low_segs(const struct pcache *cache)
 	return pass_segs(cache) / 2 + cache->map.log_reserve_segs;
 }
 
-static bool is_candidate(struct pc_seg *seg)
+static bool is_candidate(struct pc_segmap *map, uint32_t seg_id)
 {
-	return atomic_load_explicit(&seg->state, memory_order_acquire) == PC_SS_DATA &&
-	       atomic_load_explicit(&seg->dirty_blk, memory_order_acquire) == 0 &&
-	       atomic_load_explicit(&seg->live_blk, memory_order_relaxed) != 0;
+	return atomic_load_explicit(&map->segs[seg_id].state, memory_order_acquire) == PC_SS_DATA &&
+	       pc_segmap_dirty_blk(map, seg_id) == 0 &&
+	       pc_segmap_live_blk(map, seg_id) != 0;
 }
 
 /* Looks at all segments. Returns how many a pass could take. */
@@ -73,7 +73,7 @@ static uint32_t find_candidates(struct pcache *cache)
 	uint32_t nr = 0;
 
 	for (uint32_t id = 0; id < cache->map.segment_nr; id++) {
-		candidates[id].eligible = is_candidate(&cache->map.segs[id]);
+		candidates[id].eligible = is_candidate(&cache->map, id);
 		nr += candidates[id].eligible;
 	}
 	return nr;

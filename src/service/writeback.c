@@ -346,7 +346,8 @@ static enum pc_walk make_clean(void *ctx, struct pc_extent *extent)
 		return PC_WALK_DROP;
 	}
 	extent->flags &= (uint8_t)~PC_EXT_DIRTY;
-	atomic_fetch_sub_explicit(&cache->map.segs[extent->seg_id].dirty_blk, extent->len_blk, memory_order_relaxed);
+	pc_segmap_dirty(&cache->map, extent->seg_id, pc_index_shard_idx(cache->index, extent->vol_blk),
+			-(int32_t)extent->len_blk);
 	return PC_WALK_KEEP;
 }
 
@@ -555,7 +556,7 @@ uint64_t pc_service_dirty_bytes(struct pcache *cache)
 	uint64_t blk_nr = atomic_load_explicit(&cache->dirty_zero_blk, memory_order_relaxed);
 
 	for (uint32_t id = 0; id < cache->map.segment_nr; id++)
-		blk_nr += atomic_load_explicit(&cache->map.segs[id].dirty_blk, memory_order_relaxed);
+		blk_nr += pc_segmap_dirty_blk(&cache->map, id);
 	return pc_wb_bytes(cache, blk_nr);
 }
 

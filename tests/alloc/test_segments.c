@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/rig.h"
+#include "sim/generator.h"
 
 static void durable_record(struct rig *rig, unsigned int replica, uint32_t id, struct pc_segrec *out_rec)
 {
@@ -89,6 +90,61 @@ static void full_changes_nothing(void **state)
 	rig_down(&rig);
 }
 
+/*
+ * Blocks come back in shares that tell of whole quanta only. A segment is reclaimed exactly when all of its blocks have come back, whichever shares they came back in, and is never
+ * forgotten: nobody sets maybe_empty by hand here.
+ */
+static void shares_add_up(void **state)
+{
+	struct pc_segmap *map;
+	struct rig rig;
+
+	(void)state;
+	for (uint64_t seed = 1; seed <= 200; seed++) {
+		struct pc_rng rng;
+		uint32_t id, taken_blk, live_blk, dirty_blk = 0, rounds = 0;
+
+		rng.state = pc_rng_mix(seed);
+		rig_zero(&rig);
+		rig_up(&rig);
+		map = &rig.cache->map;
+		map->quantum_shift = (uint32_t)pc_rng_below(&rng, 4);
+		map->open_max_blk = map->share_nr * ((1u << map->quantum_shift) - 1);
+		for (uint32_t life = 0; life < 3; life++) {
+			assert_int_equal(pc_segmap_take_data(map, 1, 0, &id), 0);
+			assert_int_equal(pc_segmap_live_blk(map, id), 0);
+			assert_int_equal(pc_segmap_dirty_blk(map, id), 0);
+			taken_blk = 1 + (uint32_t)pc_rng_below(&rng, 200);
+			pc_segmap_ref(map, id, taken_blk);
+			live_blk = taken_blk;
+			pc_segmap_close(map, id);
+			while (live_blk) {
+				uint32_t blk_nr = 1 + (uint32_t)pc_rng_below(&rng, PC_MIN(live_blk, 8u));
+				uint32_t share_idx = (uint32_t)pc_rng_below(&rng, map->share_nr);
+
+				if (pc_rng_chance(&rng, 30))
+					assert_int_equal(pc_segmap_reclaim(map, 1, UINT64_MAX), 0);
+				if (pc_rng_chance(&rng, 10))
+					pc_segmap_give_up(map, id, blk_nr);
+				else
+					pc_segmap_unref(map, id, share_idx, blk_nr);
+				pc_segmap_dirty(map, id, share_idx, rounds % 2 ? -3 : 3);
+				dirty_blk += rounds++ % 2 ? -3u : 3u;
+				live_blk -= blk_nr;
+				assert_int_equal(pc_segmap_live_blk(map, id), live_blk);
+				assert_int_equal(pc_segmap_dirty_blk(map, id), dirty_blk);
+				assert_in_range(pc_segmap_live_max_blk(map, id), live_blk,
+						live_blk + map->open_max_blk);
+			}
+			dirty_blk = 0;
+			rounds = 0;
+			assert_int_equal(pc_segmap_reclaim(map, 1, UINT64_MAX), 1);
+			assert_int_equal(atomic_load(&map->segs[id].state), PC_SS_FREE);
+		}
+		rig_down(&rig);
+	}
+}
+
 static void reclaim_conditions(void **state)
 {
 	struct pc_segmap *map;
@@ -105,11 +161,11 @@ static void reclaim_conditions(void **state)
 	atomic_store(&map->maybe_empty, true);
 	assert_int_equal(pc_segmap_reclaim(map, 100, 100), 0); /* open */
 	pc_segmap_close(map, id);
-	atomic_store(&seg->live_blk, 3);
+	pc_segmap_ref(map, id, 3);
 	assert_int_equal(pc_segmap_reclaim(map, 100, 100), 0); /* live */
-	pc_segmap_unref(map, seg, 2);
+	pc_segmap_unref(map, id, 0, 2);
 	assert_int_equal(pc_segmap_reclaim(map, 100, 100), 0);
-	pc_segmap_unref(map, seg, 1);
+	pc_segmap_unref(map, id, map->share_nr - 1, 1);
 	pc_seg_pin(seg);
 	assert_int_equal(pc_segmap_reclaim(map, 100, 100), 0); /* read */
 	pc_seg_unpin(seg);
@@ -123,8 +179,10 @@ static void reclaim_conditions(void **state)
 	assert_int_equal(atomic_load(&seg->state), PC_SS_FREE);
 	assert_int_equal(pc_segmap_reclaim(map, 100, 101), 0);
 	/* Taken again, it holds nothing against anyone. */
-	for (uint32_t free_nr = pc_segmap_free_nr(map); free_nr > 1 && atomic_load(&seg->state) == PC_SS_FREE; free_nr--)
-		assert_int_equal(pc_segmap_take_data(map, 1, 0, &id), 0); /* in turn: the one that was freed last comes last */
+	for (uint32_t free_nr = pc_segmap_free_nr(map); free_nr > 1 && atomic_load(&seg->state) == PC_SS_FREE;
+	     free_nr--)
+		assert_int_equal(pc_segmap_take_data(map, 1, 0, &id),
+				 0); /* in turn: the one that was freed last comes last */
 	if (atomic_load(&seg->state) == PC_SS_FREE)
 		assert_int_equal(pc_segmap_take_log(map, 1000, 1, &id), 0);
 	assert_ptr_equal(&map->segs[id], seg);
@@ -190,7 +248,7 @@ static void heads_allocate_all_or_none(void **state)
 	first = pieces[0].seg_id;
 	assert_int_equal(pieces[0].seg_blk, 0);
 	assert_int_equal(pieces[0].gen, 2);
-	assert_int_equal(atomic_load(&map->segs[first].live_blk), 3);
+	assert_int_equal(pc_segmap_live_blk(map, first), 3);
 	/* The rest of the segment, two whole ones, a part of a fourth. */
 	assert_int_equal(pc_heads_alloc(heads, 5 + 16 + 2, 0, pieces, &nr, &took), 0);
 	assert_true(took);
@@ -207,19 +265,19 @@ static void heads_allocate_all_or_none(void **state)
 	assert_int_equal(nr, 1);
 	/* Too much: nothing changes. */
 	free_nr = pc_segmap_free_nr(map);
-	live = atomic_load(&map->segs[first].live_blk);
+	live = pc_segmap_live_blk(map, first);
 	assert_int_equal(pc_heads_alloc(heads, PC_PIECES_MAX * 8, 0, pieces, &nr, &took), PCACHE_E_TOO_BIG);
 	assert_int_equal(nr, 0);
 	assert_int_equal(pc_heads_alloc(heads, 8, free_nr, pieces, &nr, &took), PCACHE_E_FULL);
 	assert_int_equal(nr, 0);
 	assert_false(took);
 	assert_int_equal(pc_segmap_free_nr(map), free_nr);
-	assert_int_equal(atomic_load(&map->segs[first].live_blk), live);
+	assert_int_equal(pc_segmap_live_blk(map, first), live);
 	/* Given up: the references are gone, the room is not used again before the segment is. */
 	assert_int_equal(pc_heads_alloc(heads, 4, 0, pieces, &nr, &took), 0);
 	first = pieces[0].seg_id;
 	pc_heads_unalloc(heads, pieces, nr);
-	assert_int_equal(atomic_load(&map->segs[first].live_blk), 0);
+	assert_int_equal(pc_segmap_live_blk(map, first), 0);
 	assert_int_equal(pc_heads_alloc(heads, 4, 0, pieces, &nr, &took), 0);
 	assert_int_equal(pieces[0].seg_blk, 4);
 	rig_down(&rig);
@@ -271,6 +329,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(generation_is_durable_before_use),
 		cmocka_unit_test(full_changes_nothing),
+		cmocka_unit_test(shares_add_up),
 		cmocka_unit_test(reclaim_conditions),
 		cmocka_unit_test(pin_by_generation),
 		cmocka_unit_test(heads_allocate_all_or_none),

@@ -54,8 +54,8 @@ static void note_cache(struct pcache *cache, const struct pc_replay *replay, str
 	}
 	assert_true(cache->map.segment_nr <= 128);
 	for (uint32_t id = 0; id < cache->map.segment_nr; id++) {
-		outcome->live_blk[id] = atomic_load(&cache->map.segs[id].live_blk);
-		outcome->dirty_blk[id] = atomic_load(&cache->map.segs[id].dirty_blk);
+		outcome->live_blk[id] = pc_segmap_live_blk(&cache->map, id);
+		outcome->dirty_blk[id] = pc_segmap_dirty_blk(&cache->map, id);
 		outcome->hold_pos[id] = atomic_load(&cache->map.segs[id].hold_pos);
 		outcome->dead_pos[id] = atomic_load(&cache->map.segs[id].dead_pos);
 	}

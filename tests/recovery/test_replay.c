@@ -62,14 +62,14 @@ static void stale_key_masks(void **state)
 		atomic_store(&rig.cache->map.segs[id].touched, id != y);
 	gen = atomic_load(&rig.cache->map.segs[y].gen);
 	assert_int_equal(pc_cache_step(rig.cache, PC_STEP_EVICT, true), 1);
-	assert_true(atomic_load(&rig.cache->map.segs[x].live_blk) != 0);
+	assert_true(pc_segmap_live_blk(&rig.cache->map, x) != 0);
 	assert_int_equal(atomic_load(&rig.cache->map.segs[y].state), PC_SS_FREE);
 	for (uint32_t i = 0; atomic_load(&rig.cache->map.segs[y].gen) == gen; i++) {
 		assert_true(i < 400); /* free segments are taken in turn */
 		rig_write(&rig, 114688 + i % 8 * 512, 512, 0);
 	}
 	rig_reopen(&rig);
-	assert_true(atomic_load(&rig.cache->map.segs[x].live_blk) != 0);
+	assert_true(pc_segmap_live_blk(&rig.cache->map, x) != 0);
 	rig_check_all(&rig);
 	rig_down(&rig);
 }

@@ -75,6 +75,8 @@ void crash_set_mode(struct crash_world *w, uint32_t mode)
 	/* Short batches at some opens: of one to three records in each shard. */
 	w->tweaks.replay_records = (w->tweaks.shard_nr + w->tweaks.stripe_bytes / 4096 + w->tweaks.data_head_nr) % 4;
 	w->tweaks.kset_max_keys = !heads ? shape->kset_max_keys : shape->kset_max_keys == 0 ? 2 : 0;
+	/* Small segments would always be counted to the block. */
+	w->tweaks.share_quantum_blk = 1u << shape->backing_blk % 3;
 	pc_oracle_set_mode(w->oracle, shape->commit_flush != ((mode & CRASH_MODE_COMMIT) != 0), shape->order_batch != ((mode & CRASH_MODE_ORDERING) != 0));
 }
 

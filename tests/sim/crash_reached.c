@@ -92,7 +92,7 @@ static void note_open(struct crash_world *w, const struct pc_gen_op *op, struct 
 	add(w->run, op->kind == PC_GEN_CRASH ? PC_REACHED_CRASHES : PC_REACHED_REOPENS, 1);
 	add(w->run, PC_REACHED_IDLE_REOPENS, before->last_was_open);
 	for (uint32_t i = 0; i < map->segment_nr; i++) {
-		const uint32_t live_blk = atomic_load(&map->segs[i].live_blk);
+		const uint32_t live_blk = pc_segmap_live_blk(map, i);
 
 		add(w->run, PC_REACHED_PART_FILLED, atomic_load(&map->segs[i].state) == PC_SS_DATA && live_blk != 0 && live_blk < map->segment_blk);
 	}

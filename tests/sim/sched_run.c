@@ -548,6 +548,7 @@ static void world_init(struct run *run, uint32_t depth)
 					.data_head_nr = shape->data_head_nr,
 					.replay_records = (shape->shard_nr + shape->data_head_nr) % 4,
 					.kset_max_keys = shape->kset_max_keys,
+					.share_quantum_blk = 1u << shape->backing_blk % 3,
 					.nonce = draw_nonce,
 					.nonce_user = w };
 	if (depth == 0)
