@@ -202,7 +202,7 @@ PCACHE_API int pcache_maintain(struct pcache *cache, uint32_t max_steps)
 	return (int)PC_MIN(done, (uint32_t)INT32_MAX);
 }
 
-int pc_cache_step(struct pcache *cache, enum pc_step step, bool force)
+static int run_step(struct pcache *cache, enum pc_step step, bool force)
 {
 	switch (step) {
 	case PC_STEP_WRITEBACK:
@@ -215,4 +215,14 @@ int pc_cache_step(struct pcache *cache, enum pc_step step, bool force)
 		break;
 	}
 	return -EINVAL;
+}
+
+int pc_cache_step(struct pcache *cache, enum pc_step step, bool force)
+{
+	int rc;
+
+	pc_space_step_begin(cache);
+	rc = run_step(cache, step, force);
+	pc_space_step_end(cache);
+	return rc;
 }

@@ -68,7 +68,8 @@ struct pc_cond;
 	X(FLUSH_ANNOUNCED) /* epoch is infinity, no position */ \
 	X(FLUSH_RESERVED) /* mark has its position */ \
 	X(FLUSH_MARKED) /* mark durable, epoch not set */ \
-	X(FLUSH_SYNCING) /* before the sync of a flush */
+	X(FLUSH_SYNCING) /* before the sync of a flush */ \
+	X(SPACE_OTHERS) /* waits for the steps of others */
 
 enum pc_yield_point {
 #define PC_YIELD_ENUM(name) PC_YIELD_##name,

@@ -63,6 +63,7 @@ struct pc_space {
 	struct pc_space_ticket **last; /* where the next is linked to; under the lock */
 	uint64_t progress_nr; /* under the lock: raised whenever room was made */
 	_Atomic uint32_t waiting_nr;
+	_Atomic uint64_t steps_begun, steps_ended; /* of threads that run steps themselves */
 	_Atomic uint32_t caller_nr; /* threads that run steps for themselves (maintenance=caller) */
 	_Atomic uint32_t want_segs; /* data segments that the first waiter needs; 0: none waits for data */
 	_Atomic bool want_log; /* the first waiter needs log positions */
@@ -256,6 +257,9 @@ int pc_space_wait(struct pcache *cache, struct pc_space_ticket *ticket, uint32_t
 void pc_space_leave(struct pcache *cache, struct pc_space_ticket *ticket);
 /* Services: room was made, waiters try again. */
 void pc_space_progress(struct pcache *cache);
+/* Around every step that a thread of the application runs. */
+void pc_space_step_begin(struct pcache *cache);
+void pc_space_step_end(struct pcache *cache);
 void pc_signal_work(struct pcache *cache, uint32_t bits);
 /* Used segments exceed the eviction threshold, or the log runs short, or somebody waits or is slowed down. */
 bool pc_space_pressure(struct pcache *cache);

@@ -9,6 +9,7 @@
 #include <errno.h>
 
 #include "base/plant.h"
+#include "base/sched.h"
 #include "core/cache.h"
 #include "pcache/errors.h"
 
@@ -72,7 +73,43 @@ bool pc_space_may_take(struct pcache *cache, const struct pc_space_ticket *ticke
 	return ticket->queued || atomic_load_explicit(&cache->space.waiting_nr, memory_order_relaxed) == 0;
 }
 
-static int run_steps(struct pcache *cache, uint32_t want_segs, bool want_log)
+void pc_space_step_begin(struct pcache *cache)
+{
+	atomic_fetch_add(&cache->space.steps_begun, 1);
+}
+
+void pc_space_step_end(struct pcache *cache)
+{
+	atomic_fetch_add(&cache->space.steps_ended, 1);
+}
+
+/*
+ * The steps of other callers that have begun, and may make room yet, come to their end. Bounded: a step that began later does not count for long.
+ */
+static void await_steps_of_others(struct pcache *cache)
+{
+	struct pc_space *space = &cache->space;
+	uint64_t begun = atomic_load(&space->steps_begun);
+
+	while (atomic_load(&space->steps_ended) < begun &&
+	       !atomic_load_explicit(&cache->failstop, memory_order_acquire))
+		pc_spin_wait(PC_YIELD_SPACE_OTHERS);
+}
+
+/* Whether room was made since this request last looked, by whomever. */
+static bool room_was_made(struct pcache *cache, struct pc_space_ticket *ticket)
+{
+	struct pc_space *space = &cache->space;
+	bool made;
+
+	pc_mutex_lock(&space->lock);
+	made = space->progress_nr != ticket->seen_nr;
+	ticket->seen_nr = space->progress_nr;
+	pc_mutex_unlock(&space->lock);
+	return made;
+}
+
+static int run_steps(struct pcache *cache, struct pc_space_ticket *ticket, uint32_t want_segs, bool want_log)
 {
 	struct pc_space *space = &cache->space;
 	uint32_t old_segs = atomic_load(&space->want_segs);
@@ -83,7 +120,9 @@ static int run_steps(struct pcache *cache, uint32_t want_segs, bool want_log)
 		;
 	if (want_log)
 		atomic_store(&space->want_log, true);
+	pc_space_step_begin(cache);
 	rc = cache->run_steps ? cache->run_steps(cache) : 0;
+	pc_space_step_end(cache);
 	/* The last one out forgets the wishes; with several callers a wish may outlive its owner by a round. */
 	if (atomic_fetch_sub(&space->caller_nr, 1) == 1) {
 		atomic_store(&space->want_segs, 0);
@@ -91,6 +130,10 @@ static int run_steps(struct pcache *cache, uint32_t want_segs, bool want_log)
 	}
 	if (rc == PCACHE_E_FAILSTOP || rc > 0)
 		return rc > 0 ? 0 : rc;
+	/* This round found nothing to do. Another thread may be in the middle of what there was. */
+	await_steps_of_others(cache);
+	if (room_was_made(cache, ticket))
+		return 0;
 	/* The backing's error is about other data than the caller's; the degraded state shows it. */
 	return PCACHE_E_FULL;
 }
@@ -156,7 +199,7 @@ int pc_space_wait(struct pcache *cache, struct pc_space_ticket *ticket, uint32_t
 	if (cache->caller_maintains) {
 		if (flags & PCACHE_NOWAIT)
 			return PCACHE_E_FULL;
-		return run_steps(cache, want_segs, want_log);
+		return run_steps(cache, ticket, want_segs, want_log);
 	}
 	if ((flags & PCACHE_NOWAIT) || (cache->full_is_error && !(flags & PC_SPACE_MUST))) {
 		pc_signal_work(cache, PC_WORK_SPACE | PC_WORK_URGENT);
