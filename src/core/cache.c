@@ -68,12 +68,13 @@ static uint64_t atomic_max(const struct pcache *cache)
 
 static int new_index(struct pcache *cache, const struct pc_tweaks *tweaks)
 {
+	const struct pc_super *super = &cache->layout.super;
 	/* The log is a chain of segments, none twice, so that it never has more slots than all of them together. */
 	struct pc_index_params params = { .shard_nr = PC_SHARD_NR_MAX,
 					  .stripe_blk = DEFAULT_STRIPE_BYTES / cache->block_bytes,
-					  .segment_nr = cache->map.segment_nr,
-					  .segment_blk = cache->map.segment_blk,
-					  .slot_nr = (uint64_t)cache->map.segment_nr * cache->log.slots_per_seg,
+					  .segment_nr = super->segment_nr,
+					  .segment_blk = super->segment_bytes / super->block_bytes,
+					  .slot_nr = (uint64_t)super->segment_nr * pc_geo_slots_per_segment(super),
 					  .volume_blk = cache->backing_blk };
 
 	if (tweaks && tweaks->shard_nr)

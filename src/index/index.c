@@ -119,11 +119,6 @@ static struct pc_shard *shard_of(struct pc_index *index, uint64_t vol_blk)
 	return &index->shards[pc_index_shard_idx(index, vol_blk)];
 }
 
-uint32_t pc_index_shard_idx(const struct pc_index *index, uint64_t vol_blk)
-{
-	return shard_idx_of(index, vol_blk);
-}
-
 uint64_t pc_index_stripe_end(const struct pc_index *index, uint64_t vol_blk)
 {
 	return ((vol_blk >> index->stripe_shift) + 1) << index->stripe_shift;

@@ -69,8 +69,6 @@ void pc_index_free(struct pc_index *index);
 
 /* The set of shards that a range touches, as a bit mask; or it together for a batch. */
 uint64_t pc_index_mask(const struct pc_index *index, uint64_t vol_blk, uint64_t len_blk);
-/* The shard of one block. */
-uint32_t pc_index_shard_idx(const struct pc_index *index, uint64_t vol_blk);
 void pc_index_lock(struct pc_index *index, uint64_t mask);
 void pc_index_unlock(struct pc_index *index, uint64_t mask);
 /* The shard that is in charge of a block: below pc_index_shard_nr. */
