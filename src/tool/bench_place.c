@@ -357,7 +357,8 @@ static int map_limit(struct bench_place *place)
 	if (err)
 		return -err;
 	memset(map, 0x5a, place->limit_bytes); /* prefaulted, and not the zero page */
-	return 0;
+	/* On a disk: blocks that were written once, as those of a cache in use are. */
+	return fsync(place->limit_fd) < 0 ? -errno : 0;
 }
 
 /* Every block written once, with something else than zeroes, so that a read or a write finds blocks and not holes. */
