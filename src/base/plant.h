@@ -20,6 +20,7 @@ enum pc_plant {
 	PC_PLANT_NO_PIN, /* core/read: a segment is read as if it were pinned, and is not */
 	PC_PLANT_MARK_TOO_HIGH, /* core/flush: a mark says that all below itself was durable */
 	PC_PLANT_MARK_SKIPS_SHARD, /* core/flush: the same, but for what the first shard has in flight alone */
+	PC_PLANT_ROUND_BEFORE, /* core/flush: a flush is done with a round that had begun before it */
 	PC_PLANT_SYNC_TOO_HIGH, /* log: a sync counts for all positions below the head, also those in flight */
 	PC_PLANT_PUBLISH_LATE, /* log: the lower bound is published after the position was taken */
 	PC_PLANT_WB_PAST_INFLIGHT, /* service/writeback: batches end at the head */

@@ -137,16 +137,16 @@ int pc_core_new(struct pc_media *media, const struct pc_super *super, uint32_t s
 	cache->replay_records = tweaks ? tweaks->replay_records : 0;
 	cache->replay_threads = tweaks ? tweaks->replay_threads : 0;
 	cache->clean_keys_max = tweaks && tweaks->kset_max_keys ? tweaks->kset_max_keys : UINT32_MAX;
-	rc = pc_mutex_init(&cache->flush_lock, PC_RANK_FLUSH, 0);
+	rc = pc_flush_init(cache);
 	if (rc)
 		goto undo_log;
 	rc = pc_space_init(cache);
 	if (rc)
-		goto undo_flush_lock;
+		goto undo_flush;
 	*out_cache = cache;
 	return 0;
-undo_flush_lock:
-	pc_mutex_fini(&cache->flush_lock);
+undo_flush:
+	pc_flush_fini(cache);
 undo_log:
 	pc_log_fini(&cache->log);
 undo_heads:
@@ -167,7 +167,7 @@ void pc_core_free(struct pcache *cache)
 	if (!cache)
 		return;
 	pc_space_fini(cache);
-	pc_mutex_fini(&cache->flush_lock);
+	pc_flush_fini(cache);
 	pc_log_fini(&cache->log);
 	pc_heads_fini(&cache->heads);
 	pc_segmap_fini(&cache->map);

@@ -90,6 +90,15 @@ struct pc_admit {
 	struct pc_admit_waiter **last;
 };
 
+/* Flushes at page granularity: a mark and a sync serve all that waited when they began. Under the lock. */
+struct pc_flush_rounds {
+	struct pc_mutex lock; /* PC_RANK_FLUSH */
+	struct pc_cond cond;
+	uint64_t begun_nr;
+	uint64_t done_nr; /* the last that succeeded */
+	bool running; /* one at a time */
+};
+
 struct pc_writeback; /* service/writeback */
 struct pc_cleaner; /* service/clean */
 struct pc_workers; /* service/worker */
@@ -130,8 +139,9 @@ struct pcache {
 	_Atomic uint32_t drain_nr; /* drains that run */
 	_Atomic uint64_t drain_pos; /* all of them have promised what was dirty below; 0: not known yet */
 	_Atomic uint64_t open_epoch_pos; /* recovery ends an epoch here, also without a mark */
-	struct pc_mutex flush_lock; /* PC_RANK_FLUSH: marks, one at a time */
-	uint64_t flushed_head; /* head after the last flush mark; under flush_lock */
+	struct pc_spin flush_lock; /* PC_RANK_FLUSH: marks, one at a time; not at page granularity */
+	struct pc_flush_rounds rounds; /* page granularity */
+	uint64_t flushed_head; /* head after the last flush mark; under flush_lock, or of the round that runs */
 	struct pc_space space;
 	struct pc_admit admit;
 	struct pc_signal signal;
@@ -219,6 +229,8 @@ void pc_core_tell_quarantine(struct pcache *cache, uint32_t seg_id);
 
 /* ---- flush.c ------------------------------------------------------------------------------------------------------------------- */
 
+int pc_flush_init(struct pcache *cache); /* part of construction: 0 or -errno */
+void pc_flush_fini(struct pcache *cache);
 int pc_core_flush(struct pcache *cache);
 /*
  * A drain promises what was dirty when it began. With ordering batch an overwritten version need not be written, but the overwrite may lie behind what the drain will write: so

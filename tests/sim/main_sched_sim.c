@@ -50,6 +50,7 @@ static const struct plant_name plants[] = {
 	{ "no-pin", PC_PLANT_NO_PIN },
 	{ "mark-too-high", PC_PLANT_MARK_TOO_HIGH },
 	{ "mark-skips-shard", PC_PLANT_MARK_SKIPS_SHARD },
+	{ "round-before", PC_PLANT_ROUND_BEFORE },
 	{ "sync-too-high", PC_PLANT_SYNC_TOO_HIGH },
 	{ "publish-late", PC_PLANT_PUBLISH_LATE },
 	{ "wb-past-inflight", PC_PLANT_WB_PAST_INFLIGHT },
