@@ -34,6 +34,11 @@ enum pc_plant {
 	PC_PLANT_TAKEN_IS_PINNED, /* alloc/segmap: write-back pins a segment whose generation is being raised */
 	PC_PLANT_ERASE_KEEPS_FILLS, /* index/shard: zeroes do not cancel fills */
 	PC_PLANT_LOST_WAKEUP, /* core/space: progress wakes nobody */
+	/* Of stores that gather before a sync: */
+	PC_PLANT_STAGE_KEPT, /* media/stage: a sync forgets to write the first window */
+	PC_PLANT_STAGE_ONE_RUN, /* media/stage: of a window only the bytes up to the first gap are written */
+	PC_PLANT_STAGE_GONE_EARLY, /* media/stage: loads do not see a window any more before it was written */
+	PC_PLANT_STAGE_NOT_READ, /* media/stage: a load does not look into the windows */
 	PC_PLANT_NR
 };
 

@@ -40,6 +40,7 @@ struct pc_cond;
 	X(FILL_ROOM) /* room for the fill is allocated */ \
 	X(READ_FOUND) /* looked up, perhaps pinned, nothing copied */ \
 	X(READ_COPIED) /* copied, the generation not compared, or still pinned */ \
+	X(STAGE_WRITING) /* a window is not written yet, and wanted for something else */ \
 	X(LOG_PUBLISHED) /* lower bound published, no position */ \
 	X(LOG_WINDOW) /* waits for the segment before */ \
 	X(LOG_PADDED) /* head moved, void not stored */ \

@@ -13,6 +13,7 @@
  * its own reservation, so it sees the announcement or the mark, and holds the older version that it overwrites.
  */
 #include <errno.h>
+#include <string.h>
 
 #include "base/plant.h"
 #include "base/sched.h"
@@ -106,21 +107,22 @@ static int place_mark(struct pcache *cache, struct mark *mark, enum pc_log_user 
 
 /*
  * Page granularity: fills the rest of the page behind the mark, so that the next group is not stored to the page of the mark. Returns the end of what belongs to this flush: a writer may
- * have been faster, and then the slots behind the mark are his.
+ * have been faster, and then the slots behind the mark are his. The whole rest is stored, though only its first slot counts: a page that is stored in full need not be read before.
  */
 static uint64_t pad_page(struct pcache *cache, uint64_t mark_pos)
 {
 	uint32_t page_slots = PC_PAGE_BYTES / PC_SLOT_BYTES;
 	uint32_t rest = (uint32_t)(PC_ROUND_UP(mark_pos + 1, page_slots) - (mark_pos + 1));
-	_Alignas(64) uint8_t slot[PC_SLOT_BYTES];
+	_Alignas(64) uint8_t slots[PC_PAGE_BYTES];
 	uint64_t pos;
 
 	if (rest == 0 || atomic_load_explicit(&cache->log.head, memory_order_acquire) != mark_pos + 1)
 		return mark_pos + 1;
 	if (pc_log_reserve(&cache->log, PC_INFLIGHT_FLUSH, rest, PC_LOG_FLUSH, &pos))
 		return mark_pos + 1;
-	pc_kset_encode_void(slot, pos, pc_log_seg(&cache->log, pos)->nonce, rest);
-	pc_log_store(&cache->log, pos, slot, 1);
+	memset(slots, 0, (size_t)rest * PC_SLOT_BYTES);
+	pc_kset_encode_void(slots, pos, pc_log_seg(&cache->log, pos)->nonce, rest);
+	pc_log_store(&cache->log, pos, slots, rest);
 	pc_log_done(&cache->log, PC_INFLIGHT_FLUSH);
 	return pos == mark_pos + 1 ? pos + rest : mark_pos + 1;
 }

@@ -92,7 +92,7 @@ int pc_media_load_crc(struct pc_media *media, uint64_t media_off, void *dst, siz
 	uint32_t crc = 0;
 	int rc = 0;
 
-	if (media->kernel) {
+	if (media->kernel && !(media->stage && pc_stage_may_have(media, media_off, len))) {
 		uint32_t reg = UINT32_MAX;
 
 		assert(media_off <= media->len_bytes && len <= media->len_bytes - media_off);

@@ -50,7 +50,9 @@ int pc_media_file_renew(struct pc_media *media, uint64_t media_off, uint64_t len
 bool pc_media_is_tmpfs(int fd);
 /* True if stores to the file, mapped at page granularity, should be calls of the system. */
 bool pc_media_wants_calls(const struct pc_media_file *file);
-/* Small folios for what will be loaded from the file. */
+/* A stage for such a file, or NULL. */
+struct pc_stage *pc_media_new_stage(void);
+/* Loads through the mapping are at random. */
 void pc_media_advise_random(const struct pc_media_file *file, void *address);
 /* As the op copy, by a call. What it cannot store makes every later sync fail. */
 void pc_media_store_by_call(struct pc_media_file *file, uint64_t media_off, const void *src, size_t len);

@@ -60,8 +60,11 @@ struct pc_media {
 		*kernel; /* for whole lines; NULL: copies and loads go through the ops. Only mappings have one */
 	uint8_t *
 		lines; /* base to store to non-temporally, where that makes durable; else NULL: stores go through the ops */
+	struct pc_stage *
+		stage; /* page granularity: stores gather here until a sync (stage.c); NULL: they go to the ops at once */
 	struct pc_mutex sync_lock; /* PC_RANK_MEDIA: one sync at a time */
-	_Atomic int sync_error; /* page granularity: the first error of a sync or a store; no later sync counts. Set once */
+	_Atomic int
+		sync_error; /* page granularity: the first error of a sync or a store; no later sync counts. Set once */
 };
 
 /* Part of making and closing any kind of media. init: 0 or -errno. */
@@ -109,9 +112,25 @@ void pc_media_close(struct pc_media *media);
 /* Inlined in every build, so that each call in the source is a call site of its own, which the simulator can count and leave out. */
 #define PC_MEDIA_INLINE static inline __attribute__((always_inline))
 
+/* ---- stage.c, for media that has a stage ---- */
+
+/* As the op copy; what was stored last is what a load gives, and the next sync writes it. */
+void pc_stage_store(struct pc_media *media, uint64_t media_off, const void *src, size_t len);
+/* Hands everything to the op copy. */
+void pc_stage_write(struct pc_media *media);
+/* The same for what it has of a range. */
+void pc_stage_write_range(struct pc_media *media, uint64_t media_off, uint64_t len);
+/* False: the mapping has the newest bytes of the range, as far as the caller may know of them. */
+bool pc_stage_may_have(const struct pc_media *media, uint64_t media_off, size_t len);
+/* As pc_media_load, of what may be in the stage. */
+int pc_stage_load(struct pc_media *media, uint64_t media_off, void *dst, size_t len);
+
 PC_MEDIA_INLINE void pc_media_copy(struct pc_media *media, uint64_t media_off, const void *src, size_t len)
 {
-	media->ops->copy(media, media_off, src, len);
+	if (__builtin_expect(media->stage != NULL, 0))
+		pc_stage_store(media, media_off, src, len);
+	else
+		media->ops->copy(media, media_off, src, len);
 }
 
 PC_MEDIA_INLINE void pc_media_flush(struct pc_media *media, uint64_t media_off, uint64_t len)
@@ -135,6 +154,8 @@ PC_MEDIA_INLINE int pc_media_sync(struct pc_media *media)
 	if (media->granularity != PC_GRAN_PAGE)
 		return media->ops->sync(media);
 	pc_mutex_lock(&media->sync_lock);
+	if (media->stage)
+		pc_stage_write(media);
 	rc = pc_media_error(media);
 	if (!rc) {
 		rc = media->ops->sync(media);
@@ -156,6 +177,8 @@ PC_MEDIA_INLINE int pc_media_commit(struct pc_media *media)
 
 static inline int pc_media_read(struct pc_media *media, uint64_t media_off, void *buf, size_t len)
 {
+	if (media->stage)
+		pc_stage_write_range(media, media_off, len);
 	return media->ops->read(media, media_off, buf, len);
 }
 
@@ -191,13 +214,21 @@ static inline void pc_media_prefetch(const struct pc_media *media, uint64_t medi
 		__builtin_prefetch(from + at);
 }
 
-/* Copies len bytes out of the mapping. 0; -EIO if the media cannot give them (guarded media; elsewhere the process ends by SIGBUS): dst then holds anything. */
-static inline int pc_media_load(struct pc_media *media, uint64_t media_off, void *dst, size_t len)
+/* The part of a load that is of the mapping. */
+static inline int pc_media_load_mapped(struct pc_media *media, uint64_t media_off, void *dst, size_t len)
 {
 	if (__builtin_expect(media->guarded, 0))
 		return media->ops->load(media, media_off, dst, len);
 	pc_media_copy_out(dst, media->base + media_off, len);
 	return 0;
+}
+
+/* Copies len bytes out of the mapping. 0; -EIO if the media cannot give them (guarded media; elsewhere the process ends by SIGBUS): dst then holds anything. */
+static inline int pc_media_load(struct pc_media *media, uint64_t media_off, void *dst, size_t len)
+{
+	if (__builtin_expect(media->stage != NULL, 0) && pc_stage_may_have(media, media_off, len))
+		return pc_stage_load(media, media_off, dst, len);
+	return pc_media_load_mapped(media, media_off, dst, len);
 }
 
 /* The same, and the CRC32C of the bytes that were copied. *out_crc is set only if 0 is returned. */

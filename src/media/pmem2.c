@@ -166,10 +166,12 @@ int pc_media_map(struct pc_media *media)
 	media->granularity = granularity_of(file->map);
 	media->granularity_forced = is_granularity_forced();
 	set_functions(file, address);
-	if (file->store_by_call)
+	if (file->store_by_call) {
 		pc_media_advise_random(file, address);
-	else
+		media->stage = pc_media_new_stage();
+	} else {
 		media->huge_pages = madvise(address, media->len_bytes, MADV_HUGEPAGE) == 0;
+	}
 	media->base = address;
 	log_mapping(file);
 	return 0;

@@ -12,7 +12,8 @@
  * So here the mapping is for loads, and cannot be stored to. On tmpfs there is no sync, and where a limit for the size of files (RLIMIT_FSIZE) lies below ours a call would
  * be a signal: there stores go through the mapping.
  *
- * A call to write a block of a large folio still takes the longer the larger the folio is (ext4 goes through all of its blocks), so the kernel is asked for small ones: reads are at random.
+ * Even so stores gather in memory first (stage.c), since a call to write one block of a large folio takes longer the larger the folio is (ext4 goes through all of its blocks), and
+ * many small folios make a sync slow. The mapping is advised to be read at random: what is read ahead would be large folios of what nobody asked for.
  *
  * A store has no result, but a call can fail. Then what should have been there is not, and a later sync that says 0 would be a lie: so the error is kept as that of a sync, and
  * from then on every sync fails (media.h). What was stored in part is torn, which is what a crash may leave as well.
@@ -20,7 +21,6 @@
  * No lock. Calls of several threads that overlap in a page, but not in bytes, do not disturb each other: the kernel copies under the lock of the folio or the inode.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -28,8 +28,11 @@
 #include <unistd.h>
 
 #include "media/handle.h"
+#include "media/stage.h"
 #include "pcache/errors.h"
 
+#define WINDOW_BYTES ((uint64_t)256 << 10)
+#define OTHER_WINDOWS 3 /* beside one for each data head: the log, and records */
 #define TMPFS_MAGIC_NR 0x01021994
 
 bool pc_media_is_tmpfs(int fd)
@@ -50,9 +53,18 @@ bool pc_media_wants_calls(const struct pc_media_file *file)
 	return limit.rlim_cur == RLIM_INFINITY || limit.rlim_cur >= file->media.len_bytes;
 }
 
+struct pc_stage *pc_media_new_stage(void)
+{
+	long cpu_nr = sysconf(_SC_NPROCESSORS_ONLN);
+	uint32_t window_nr = (uint32_t)PC_MIN(PC_MAX(cpu_nr, 1L) + OTHER_WINDOWS, (long)PC_STAGE_WINDOWS_MAX);
+	struct pc_stage *stage;
+
+	/* Without memory for it each store is a call, which is slower, and right. */
+	return pc_stage_new(window_nr, WINDOW_BYTES, &stage) == 0 ? stage : NULL;
+}
+
 void pc_media_advise_random(const struct pc_media_file *file, void *address)
 {
-	(void)posix_fadvise(file->fd, 0, 0, POSIX_FADV_RANDOM);
 	(void)madvise(address, file->media.len_bytes, MADV_RANDOM);
 }
 

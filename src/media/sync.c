@@ -3,7 +3,7 @@
  * Media: the part of a handle that every kind of media has: the lock around syncs, and the error that ends them. The rule itself is in pc_media_sync
  * (media.h), which is inlined so that each call in the source stays a call site of its own for the crash simulator.
  */
-#include "media/media.h"
+#include "media/stage.h"
 
 int pc_media_init(struct pc_media *media)
 {
@@ -13,6 +13,8 @@ int pc_media_init(struct pc_media *media)
 
 void pc_media_fini(struct pc_media *media)
 {
+	pc_stage_free(media->stage);
+	media->stage = NULL;
 	pc_mutex_fini(&media->sync_lock);
 }
 

@@ -259,9 +259,10 @@ static void open_cache(struct place *place, const char *dir, uint64_t cache_byte
 	pcache_config_free(config);
 	pc_media_file_of(place->cache->media)->sync_fn = counted_sync;
 #ifdef MADV_POPULATE_WRITE
-	/* Page faults are not what is measured. */
-	(void)madvise((void *)(uintptr_t)place->cache->media->base, place->cache->media->len_bytes,
-		      place->cache->media->granularity == PC_GRAN_PAGE ? MADV_POPULATE_READ : MADV_POPULATE_WRITE);
+	/* Page faults are not what is measured. A file on a disk is as format leaves it. */
+	if (place->cache->media->granularity != PC_GRAN_PAGE)
+		(void)madvise((void *)(uintptr_t)place->cache->media->base, place->cache->media->len_bytes,
+			      MADV_POPULATE_WRITE);
 #endif
 	memset(place->buf, 0x5a, sizeof(place->buf));
 }

@@ -43,7 +43,8 @@ static bool world_init(struct crash_run *run, uint32_t depth)
 	w->oracle = crash_must(pc_oracle_new(&oracle_options));
 	crash_set_mode(w, 0);
 	pc_oracle_disk_format(w->oracle, &w->disk);
-	if (pc_sim_new(shape->media_bytes, shape->page ? PC_GRAN_PAGE : shape->byte ? PC_GRAN_BYTE : PC_GRAN_CACHE_LINE, 0, &w->sim) != 0)
+	if (pc_sim_new(shape->media_bytes, shape->page ? PC_GRAN_PAGE : shape->byte ? PC_GRAN_BYTE : PC_GRAN_CACHE_LINE,
+		       pc_rng_mix(run->settings->seed) & 1 ? PC_SIM_STAGED : 0, &w->sim) != 0)
 		return false;
 	pc_sim_skip_site(w->sim, run->settings->skip_site);
 	return true;

@@ -64,6 +64,8 @@ static const struct plant_name plants[] = {
 	{ "taken-is-pinned", PC_PLANT_TAKEN_IS_PINNED },
 	{ "erase-keeps-fills", PC_PLANT_ERASE_KEEPS_FILLS },
 	{ "lost-wakeup", PC_PLANT_LOST_WAKEUP },
+	{ "stage-kept", PC_PLANT_STAGE_KEPT },
+	{ "stage-gone-early", PC_PLANT_STAGE_GONE_EARLY },
 };
 
 static uint64_t seed_now;

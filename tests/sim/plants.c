@@ -12,6 +12,9 @@ static const char *const names[PC_PLANT_NR] = {
 	[PC_PLANT_KSET_AFTER_ACK] = "kset-after-ack",
 	[PC_PLANT_NEWEST_COPY_FIRST] = "newest-copy-first",
 	[PC_PLANT_NO_VOIDS_AT_OPEN] = "no-voids-at-open",
+	[PC_PLANT_STAGE_KEPT] = "stage-kept",
+	[PC_PLANT_STAGE_ONE_RUN] = "stage-one-run",
+	[PC_PLANT_STAGE_NOT_READ] = "stage-not-read",
 };
 
 uint32_t pc_plant_nr(void)

@@ -558,7 +558,8 @@ static void world_init(struct run *run, uint32_t depth)
 	w->image = must(malloc(shape->media_bytes));
 	w->backing_image = must(malloc(backing_options.size_bytes));
 	w->seen = must(malloc(backing_options.size_bytes));
-	if (pc_sim_new(shape->media_bytes, shape->page ? PC_GRAN_PAGE : PC_GRAN_CACHE_LINE, 0, &w->sim) != 0)
+	if (pc_sim_new(shape->media_bytes, shape->page ? PC_GRAN_PAGE : PC_GRAN_CACHE_LINE,
+		       pc_rng_mix(run->settings->seed) & 1 ? PC_SIM_STAGED : 0, &w->sim) != 0)
 		abort();
 }
 

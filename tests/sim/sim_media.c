@@ -21,9 +21,12 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "media/stage.h"
 #include "pcache/errors.h"
 
 #define ALL_THREADS UINT64_MAX
+#define STAGE_WINDOWS 3u
+#define STAGE_WINDOW_BYTES UINT64_C(4096) /* small images: windows run full and are taken away */
 #define DEAD_THREAD (UINT64_C(1) << 63)
 
 void pc_sim_die(const char *why)
@@ -407,6 +410,8 @@ int pc_sim_wrap(const void *image, uint64_t len_bytes, enum pc_granularity granu
 	sim->chunk_hash = calloc(len_bytes / PC_SIM_CHUNK_BYTES, sizeof(*sim->chunk_hash));
 	sim->save_nr = 1;
 	rc = map_view(sim, len_bytes);
+	if (rc == 0 && (flags & PC_SIM_STAGED) && granularity == PC_GRAN_PAGE)
+		rc = pc_stage_new(STAGE_WINDOWS, STAGE_WINDOW_BYTES, &sim->media.stage);
 	if (rc == 0 &&
 	    (!sim->durable || !sim->stored_seq || !sim->settled_seq || !sim->line_stamp || !sim->line_ordinal || !sim->chunk_save ||
 	     !sim->chunk_touched || !sim->chunk_stale || !sim->chunk_hash))
@@ -425,11 +430,18 @@ int pc_sim_new(uint64_t len_bytes, enum pc_granularity granularity, uint32_t fla
 	return pc_sim_wrap(NULL, len_bytes, granularity, flags, out_sim);
 }
 
+static void new_process(struct pc_sim *sim)
+{
+	atomic_store(&sim->media.sync_error, 0);
+	if (sim->media.stage != NULL)
+		pc_stage_drop(sim->media.stage);
+}
+
 void pc_sim_rewind(struct pc_sim *sim)
 {
 	sim->media.read_only = false;
 	sim->closed = false;
-	atomic_store(&sim->media.sync_error, 0); /* another process */
+	new_process(sim);
 	sim->stopped = false;
 	sim->lines_valid = false;
 	sim->entry_nr = 0;
@@ -514,7 +526,7 @@ void pc_sim_store_orphan(struct pc_sim *sim, struct pc_sim_store store)
 void pc_sim_reopen(struct pc_sim *sim)
 {
 	sim->closed = false;
-	atomic_store(&sim->media.sync_error, 0); /* another process */
+	new_process(sim);
 }
 
 /* ------------------------------------------------------------------------------------------------ what is there */

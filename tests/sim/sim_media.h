@@ -36,6 +36,8 @@ struct pc_sim_store {
 };
 
 #define PC_SIM_THREADED 1u /* several threads use the media: operations take a lock */
+/* Page granularity: the library's own stage (media/stage.h) in front, with few and small windows. What is in it is not in the view, and lost with the process. */
+#define PC_SIM_STAGED 2u
 
 /*
  * New simulated media of len_bytes (a multiple of 4096), all zero and durable, mapped. pc_sim_media() is what the library takes. 0, -EINVAL, -ENOMEM.
