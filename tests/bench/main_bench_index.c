@@ -1,22 +1,30 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * What the index costs, alone: nanoseconds per insertion, overwrite and look-up, bytes of DRAM per extent. Each operation is done as a write does
- * it: lock, prefetch, reserve, insert, unlock, on one thread.
+ * it: lock, prefetch, reserve, insert, unlock, on one thread. The columns "limit" and "write": data and slot stored past the caches and fenced, alone, and between prefetch and
+ * insertion of an overwrite: how much of the index the stores hide.
  *
  *     pcache-bench-index [--extents N] [--bs 512|4096] [--order random|sequential] [--space-bytes N] [--ops N] [--seed N] [--quick]
  *
  * Without --extents it runs a table of sizes. Extents lie in an own slot of the space each, at a random block of the slot.
  */
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "index/index.h"
 
 #define BLOCK_BYTES 512u
 #define STRIPE_BYTES (4u << 20)
 #define SEG_BLK 32768u
+#define SLICE_NR 5u
+#define SLOT_BYTES 64u
+#define DATA_BYTES ((size_t)256 << 20)
 
 struct run {
 	uint64_t extent_nr; /* power of two */
@@ -55,7 +63,27 @@ struct bench {
 	uint32_t len_blk;
 	uint64_t pos;
 	uint64_t displaced_blk;
+	uint64_t stored_nr;
+	uint64_t round;
+	char *buf; /* DATA_BYTES: what stands in for persistent memory */
 };
+
+/* Data and a slot of the log, past the processor's caches, and a fence: what a write does between prefetch and insertion. */
+static void store_data(struct bench *bench, size_t bytes)
+{
+	static _Alignas(64) char src[4096 + SLOT_BYTES];
+	char *to = bench->buf + bench->stored_nr++ % (DATA_BYTES / (bytes + SLOT_BYTES)) * (bytes + SLOT_BYTES);
+
+#ifdef __SSE2__
+	for (size_t at = 0; at < bytes + SLOT_BYTES; at += sizeof(__m128i))
+		_mm_stream_si128((__m128i *)(void *)(to + at),
+				 _mm_load_si128((const __m128i *)(const void *)(src + at)));
+	_mm_sfence();
+#else
+	memcpy(to, src, bytes + SLOT_BYTES);
+	atomic_thread_fence(memory_order_seq_cst);
+#endif
+}
 
 static void displaced(void *ctx, const struct pc_extent *piece)
 {
@@ -70,7 +98,7 @@ static uint64_t place(const struct bench *bench, uint64_t i)
 	return i * bench->slot_blk + mix(i ^ bench->run.seed) % room_blk * bench->len_blk;
 }
 
-static void put(struct bench *bench, uint64_t vol_blk, uint32_t len_blk)
+static void put(struct bench *bench, uint64_t vol_blk, uint32_t len_blk, bool with_data)
 {
 	uint64_t pos = ++bench->pos;
 	uint64_t media_blk = pos * bench->len_blk % bench->media_blk / 8 * 8;
@@ -89,6 +117,8 @@ static void put(struct bench *bench, uint64_t vol_blk, uint32_t len_blk)
 	pc_index_prefetch_locked(bench->index, vol_blk);
 	if (pc_index_reserve_locked(bench->index, mask, 3) != 0)
 		abort();
+	if (with_data)
+		store_data(bench, bench->run.bs_bytes);
 	pc_index_insert_locked(bench->index, &extent, displaced, bench);
 	pc_index_unlock(bench->index, mask);
 }
@@ -109,18 +139,52 @@ static double fill(struct bench *bench)
 	uint64_t from_ns = pc_monotonic_ns();
 
 	for (uint64_t i = 0; i < run->extent_nr; i++)
-		put(bench, place(bench, run->sequential ? i : permute(i, run->extent_nr, run->seed)), bench->len_blk);
+		put(bench, place(bench, run->sequential ? i : permute(i, run->extent_nr, run->seed)), bench->len_blk,
+		    false);
 	return since_ns(from_ns, run->extent_nr);
 }
 
-static double overwrite(struct bench *bench)
+static double overwrite(struct bench *bench, bool with_data)
 {
 	const struct run *run = &bench->run;
+	uint64_t seed = run->seed + ++bench->round * run->op_nr;
 	uint64_t from_ns = pc_monotonic_ns();
 
 	for (uint64_t i = 0; i < run->op_nr; i++)
-		put(bench, place(bench, mix(i + run->seed) & (run->extent_nr - 1)), bench->len_blk);
+		put(bench, place(bench, mix(i + seed) & (run->extent_nr - 1)), bench->len_blk, with_data);
 	return since_ns(from_ns, run->op_nr);
+}
+
+static double store_only(struct bench *bench)
+{
+	uint64_t from_ns = pc_monotonic_ns();
+
+	for (uint64_t i = 0; i < bench->run.op_nr; i++)
+		store_data(bench, bench->run.bs_bytes);
+	return since_ns(from_ns, bench->run.op_nr);
+}
+
+static int by_value(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+/* Medians of slices that alternate: the stores alone, and the stores with the overwrite around them. */
+static void write_beside_limit(struct bench *bench, double *limit_ns, double *write_ns)
+{
+	double limits[SLICE_NR], writes[SLICE_NR];
+
+	store_only(bench);
+	for (uint32_t i = 0; i < SLICE_NR; i++) {
+		limits[i] = store_only(bench);
+		writes[i] = overwrite(bench, true);
+	}
+	qsort(limits, SLICE_NR, sizeof(limits[0]), by_value);
+	qsort(writes, SLICE_NR, sizeof(writes[0]), by_value);
+	*limit_ns = limits[SLICE_NR / 2];
+	*write_ns = writes[SLICE_NR / 2];
 }
 
 static double look_up(struct bench *bench)
@@ -155,7 +219,7 @@ static double cut(struct bench *bench)
 		uint32_t len_blk = (uint32_t)(1 + (dice >> 50 & 7));
 
 		vol_blk = PC_MIN(vol_blk, pc_index_stripe_end(bench->index, vol_blk) - len_blk);
-		put(bench, vol_blk, len_blk);
+		put(bench, vol_blk, len_blk, false);
 	}
 	return since_ns(from_ns, run->op_nr);
 }
@@ -164,7 +228,7 @@ static void run_one(const struct run *run)
 {
 	struct pc_index_params params = { .shard_nr = PC_SHARD_NR_MAX, .stripe_blk = STRIPE_BYTES / run->block_bytes };
 	struct bench bench = { .run = *run, .len_blk = run->bs_bytes / run->block_bytes };
-	double fill_ns, fill_bytes, lookup_ns, overwrite_ns, cut_ns = 0;
+	double fill_ns, fill_bytes, lookup_ns, overwrite_ns, cut_ns = 0, limit_ns, write_ns;
 
 	/* A cache on twice the bytes that the extents hold. */
 	params.segment_blk = SEG_BLK;
@@ -172,20 +236,24 @@ static void run_one(const struct run *run)
 	params.slot_nr = (uint64_t)params.segment_nr * SEG_BLK * run->block_bytes / 64;
 	params.volume_blk = run->space_bytes / run->block_bytes;
 	bench.media_blk = (uint64_t)params.segment_nr * SEG_BLK;
-	if (pc_index_new(&params, &bench.index) != 0)
+	bench.buf = aligned_alloc(2u << 20, DATA_BYTES);
+	if (bench.buf == NULL || pc_index_new(&params, &bench.index) != 0)
 		abort();
+	(void)madvise(bench.buf, DATA_BYTES, MADV_HUGEPAGE);
 	bench.slot_blk = run->space_bytes / run->block_bytes / run->extent_nr;
 	fill_ns = fill(&bench);
 	fill_bytes = bytes_per_extent(&bench);
 	lookup_ns = look_up(&bench);
-	overwrite_ns = overwrite(&bench);
+	overwrite_ns = overwrite(&bench, false);
+	write_beside_limit(&bench, &limit_ns, &write_ns);
 	if (run->block_bytes < 4096)
 		cut_ns = cut(&bench);
-	printf("%9" PRIu64 "  %4u  %-10s  %7.1f  %7.1f  %9.1f  %7.1f  %12.2f  %14.2f\n", run->extent_nr, run->bs_bytes,
-	       run->sequential ? "sequential" : "random", fill_ns, lookup_ns, overwrite_ns, cut_ns, fill_bytes,
-	       bytes_per_extent(&bench));
+	printf("%9" PRIu64 "  %4u  %-10s  %7.1f  %7.1f  %9.1f  %7.1f  %8.1f  %8.1f  %12.2f  %14.2f\n", run->extent_nr,
+	       run->bs_bytes, run->sequential ? "sequential" : "random", fill_ns, lookup_ns, overwrite_ns, cut_ns,
+	       limit_ns, write_ns, fill_bytes, bytes_per_extent(&bench));
 	fflush(stdout);
 	pc_index_free(bench.index);
+	free(bench.buf);
 }
 
 static void run_table(const struct run *like, bool quick)
@@ -240,7 +308,8 @@ int main(int argc, char **argv)
 	if ((run.extent_nr & (run.extent_nr - 1)) != 0 || run.space_bytes < run.extent_nr * run.bs_bytes)
 		return fprintf(stderr, "--extents is a power of two, and the space must hold them\n"), 2;
 	printf("seed %" PRIu64 "\n", run.seed);
-	printf("  extents    bs  order        fill ns  look ns  overwr ns   cut ns  bytes/extent  after overwrite\n");
+	printf("  extents    bs  order        fill ns  look ns  overwr ns   cut ns  limit ns  write ns  bytes/extent  "
+	       "after overwrite\n");
 	if (run.extent_nr != 0)
 		run_one(&run);
 	else
