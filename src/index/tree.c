@@ -163,7 +163,7 @@ static uint32_t last_not_greater(const int32_t *keys, uint32_t vec_nr, uint32_t 
 /* The leaf where vol_blk belongs, which is in the region of the node. */
 static uint32_t find_leaf(const struct pc_node *node, uint64_t vol_blk)
 {
-	return last_not_greater(node->keys, PC_NODE_NR / 4, node->leaf_nr, pc_key_of(vol_blk));
+	return last_not_greater(node->keys, PC_DIV_UP(node->leaf_nr, 4u), node->leaf_nr, pc_key_of(vol_blk));
 }
 
 static void prefetch_node(const struct pc_node *node)
@@ -181,7 +181,9 @@ void pc_shard_prefetch_locked(struct pc_shard *shard, uint64_t vol_blk)
 		return;
 	at.node_idx = find_node(shard, vol_blk);
 	node = node_at(shard, at);
-	prefetch_node(node);
+	/* The only one is in the caches. */
+	if (shard->node_nr > 1)
+		prefetch_node(node);
 	if (node->region != region_of(vol_blk))
 		return;
 	at.leaf_idx = find_leaf(node, vol_blk);
