@@ -59,21 +59,43 @@ static uint32_t low_segs(const struct pcache *cache)
 	return pass_segs(cache) / 2 + cache->map.log_reserve_segs;
 }
 
-static bool is_candidate(struct pc_segmap *map, uint32_t seg_id)
+/*
+ * Nothing dirty is in a closed segment. The counts of dirty blocks are sums over the shards, dear for thousands of segments after each batch of write-back; so what was found clean is taken for
+ * clean in the looks that follow, and what has keys that write-back has not passed for dirty, but for every sixteenth look. Either is a matter of when, not of whether: no dirty extent is
+ * ever dropped, and a segment with one is not free.
+ */
+static bool is_clean(struct pcache *cache, uint32_t seg_id, bool all)
 {
-	return atomic_load_explicit(&map->segs[seg_id].state, memory_order_acquire) == PC_SS_DATA &&
-	       pc_segmap_dirty_blk(map, seg_id) == 0 &&
-	       pc_segmap_live_blk(map, seg_id) != 0;
+	struct pc_evict_look *look = &cache->cleaner->looks[seg_id];
+	uint64_t gen = atomic_load_explicit(&cache->map.segs[seg_id].gen, memory_order_relaxed);
+
+	if (look->gen != gen)
+		*look = (struct pc_evict_look){ .gen = gen,
+						.close_pos =
+							atomic_load_explicit(&cache->log.head, memory_order_relaxed) };
+	if (all ||
+	    (!look->clean && atomic_load_explicit(&cache->log.settled_pos, memory_order_acquire) >= look->close_pos))
+		look->clean = pc_segmap_dirty_blk(&cache->map, seg_id) == 0;
+	return look->clean;
+}
+
+static bool is_candidate(struct pcache *cache, uint32_t seg_id, bool all)
+{
+	return atomic_load_explicit(&cache->map.segs[seg_id].state, memory_order_acquire) == PC_SS_DATA &&
+	       is_clean(cache, seg_id, all) && pc_segmap_live_blk(&cache->map, seg_id) != 0;
 }
 
 /* Looks at all segments. Returns how many a pass could take. */
-static uint32_t find_candidates(struct pcache *cache)
+static uint32_t find_candidates(struct pcache *cache, bool force)
 {
 	struct pc_evict_candidate *candidates = cache->cleaner->candidates;
+	bool all = force || cache->cleaner->look_nr++ % 16 == 0 ||
+		   atomic_load_explicit(&cache->space.waiting_nr, memory_order_relaxed) != 0 ||
+		   atomic_load_explicit(&cache->space.caller_nr, memory_order_relaxed) != 0;
 	uint32_t nr = 0;
 
 	for (uint32_t id = 0; id < cache->map.segment_nr; id++) {
-		candidates[id].eligible = is_candidate(&cache->map, id);
+		candidates[id].eligible = is_candidate(cache, id, all);
 		nr += candidates[id].eligible;
 	}
 	return nr;
@@ -124,7 +146,7 @@ static bool pass_is_due(struct pcache *cache, uint32_t free_nr, uint32_t found)
 /* Drops clean data if it is time for a pass, or if force. Returns how many segments are left that another pass could take. */
 static uint32_t evict_clean(struct pcache *cache, bool force, uint32_t *out_freed, bool *out_dropped)
 {
-	uint32_t free_nr = pc_segmap_free_nr(&cache->map), found = find_candidates(cache), picked;
+	uint32_t free_nr = pc_segmap_free_nr(&cache->map), found = find_candidates(cache, force), picked;
 	uint32_t want = atomic_load_explicit(&cache->space.want_segs, memory_order_relaxed);
 	bool due = pass_is_due(cache, free_nr, found);
 

@@ -37,10 +37,19 @@ struct pc_writeback {
 	uint8_t *bounce;
 };
 
+/* What eviction remembers of a closed segment. */
+struct pc_evict_look {
+	uint64_t gen; /* of the life that it is about */
+	uint64_t close_pos; /* head of the log when it was first met closed */
+	bool clean; /* nothing in it was dirty */
+};
+
 struct pc_cleaner {
 	struct pc_mutex lock; /* PC_RANK_SPACE_STEP: everything below */
 	struct pc_kbuf kbuf;
 	struct pc_evict_candidate *candidates;
+	struct pc_evict_look *looks; /* by segment */
+	uint64_t look_nr;
 	uint8_t *victim;
 	uint32_t hand;
 };

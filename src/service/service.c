@@ -61,9 +61,10 @@ static int new_cleaner(struct pcache *cache)
 	if (!cleaner)
 		return -ENOMEM;
 	cleaner->candidates = calloc(cache->map.segment_nr, sizeof(*cleaner->candidates));
+	cleaner->looks = calloc(cache->map.segment_nr, sizeof(*cleaner->looks));
 	cleaner->victim = calloc(cache->map.segment_nr, 1);
 	cleaner->kbuf.cells = aligned_alloc(64, CLEANER_CELLS * PC_CELL_BYTES);
-	if (!cleaner->candidates || !cleaner->victim || !cleaner->kbuf.cells)
+	if (!cleaner->candidates || !cleaner->looks || !cleaner->victim || !cleaner->kbuf.cells)
 		goto undo;
 	memset(cleaner->kbuf.cells, 0, CLEANER_CELLS * PC_CELL_BYTES);
 	cleaner->kbuf.cell_nr = 1;
@@ -76,6 +77,7 @@ static int new_cleaner(struct pcache *cache)
 undo:
 	free(cleaner->kbuf.cells);
 	free(cleaner->victim);
+	free(cleaner->looks);
 	free(cleaner->candidates);
 	free(cleaner);
 	return rc;
@@ -90,6 +92,7 @@ static void free_cleaner(struct pcache *cache)
 	pc_mutex_fini(&cleaner->lock);
 	free(cleaner->kbuf.cells);
 	free(cleaner->victim);
+	free(cleaner->looks);
 	free(cleaner->candidates);
 	free(cleaner);
 	cache->cleaner = NULL;
