@@ -208,10 +208,17 @@ static inline void pc_media_copy_out(void *dst, const void *src, size_t len)
  */
 static inline void pc_media_prefetch(const struct pc_media *media, uint64_t media_off, size_t len)
 {
-	const uint8_t *from = media->base + media_off;
+	const uint8_t *from = media->base + media_off, *end = from + len;
 
-	for (size_t at = 0; at < len; at += PC_CACHE_LINE_BYTES)
-		__builtin_prefetch(from + at);
+	for (; from + 4 * PC_CACHE_LINE_BYTES <= end; from += 4 * PC_CACHE_LINE_BYTES) {
+		__builtin_prefetch(from);
+		__builtin_prefetch(from + PC_CACHE_LINE_BYTES);
+		__builtin_prefetch(from + 2 * PC_CACHE_LINE_BYTES);
+		__builtin_prefetch(from + 3 * PC_CACHE_LINE_BYTES);
+	}
+	for (; from < end; from += PC_CACHE_LINE_BYTES)
+		__builtin_prefetch(from);
+	__asm__ volatile(""); /* gcc leaves out calls of functions that do nothing but prefetch */
 }
 
 /* The part of a load that is of the mapping. */
