@@ -17,6 +17,7 @@
 #define IDX_MASK ((UINT64_C(1) << IDX_BITS) - 1)
 #define DIGIT_BITS_MAX 11u
 #define SHORT_NR 48u /* fewer are sorted by insertion */
+#define RECORDS_AHEAD 16u
 #define RESERVE_NR 4u /* pieces reserved at once: more would stay unused in each shard */
 
 _Static_assert(PC_GATHER_RECORDS <= IDX_MASK + 1, "the number of a record fits");
@@ -286,6 +287,9 @@ static int apply_shard(struct pc_gather *gather, struct pc_batch *batch, uint32_
 	pc_index_lock(gather->cache->index, shard.mask);
 	for (uint32_t i = 0; i < nr && !rc; i = end) {
 		end = cluster_end(recs, keys, i, nr);
+		/* Records lie in order of positions: what comes soon is somewhere else. */
+		if (i + RECORDS_AHEAD < nr)
+			__builtin_prefetch(&recs[keys[i + RECORDS_AHEAD] & IDX_MASK]);
 		if (end - i > 1)
 			sort_cluster(keys + i, end - i);
 		for (; i < end && !rc; i++)
