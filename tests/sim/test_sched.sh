@@ -13,7 +13,7 @@ fi
 seconds=${SCHED_SIM_SECONDS:-10}
 seed=${SCHED_SIM_SEED:-1}
 states=1000
-plants="fence-of-other range-unlocked fill-over-write erase-keeps-fills no-pin taken-is-pinned mark-too-high mark-skips-shard sync-too-high round-before stage-gone-early publish-late
+plants="fence-of-other range-unlocked fill-over-write erase-keeps-fills no-pin taken-is-pinned mark-too-high mark-skips-shard sync-too-high stage-gone-early publish-late
 	wb-past-inflight settled-early drain-forgets tail-past-inflight clean-stale lost-wakeup"
 if [ -n "${PCACHE_SANITIZE:-}" ]; then
 	states=200
