@@ -62,8 +62,9 @@ struct pcache_backing_ops {
 	/**
 	 * Starts a request without waiting for it; the backing later calls pcache_backing_complete() exactly once,
 	 * on any thread, also before this call returns. A negative return means that the request was not
-	 * started and will not be completed. NULL: the synchronous callbacks are used. Reserved for the asynchronous forms
-	 * of the I/O calls: this version accepts it and does not call it.
+	 * started and will not be completed; -EAGAIN: not now, try again when another one has ended. NULL: the synchronous callbacks are used.
+	 * Write-back starts its writes (#PCACHE_BACKING_WRITE) with it, up to 128 at a time that do not overlap, and leaves @a buf alone until they are complete; all else
+	 * still goes to the synchronous callbacks, which stay required. @a flush is called when no write is in flight.
 	 */
 	int (*submit)(void *user, struct pcache_backing_io *io, uint32_t kind, void *buf, uint64_t off, uint64_t len);
 	/** Called exactly once, when the backing is given up; may be NULL. */
@@ -86,12 +87,18 @@ PCACHE_API int pcache_backing_new(const struct pcache_backing_ops *ops, void *us
 
 /** Opens the file for reading only: write-back is then impossible (-EROFS). For inspection. */
 #define PCACHE_BACKING_FILE_RDONLY 1u
+/** Writes through the page cache with pwrite(2), one request at a time; without it write-back uses io_uring(7) and direct I/O where it can. */
+#define PCACHE_BACKING_FILE_BUFFERED 2u
 
 /**
  * Opens a regular file or block device as a backing (pread, pwrite, fdatasync; holes are punched for discards).
  *
+ * Write-back keeps many direct writes in flight by io_uring(7), if the library was built with it, the kernel allows it, and the file takes direct I/O in units of
+ * the cache block; else it writes as with #PCACHE_BACKING_FILE_BUFFERED. pcache_open() tells the log callback which it is, and why;
+ * #PCACHE_STATE_BACKING_URING tells it at any time.
+ *
  * @param path        path of the file.
- * @param flags       0 or #PCACHE_BACKING_FILE_RDONLY.
+ * @param flags       0, #PCACHE_BACKING_FILE_RDONLY or #PCACHE_BACKING_FILE_BUFFERED.
  * @param out_backing the new backing.
  * @return 0, -EINVAL (NULL argument, unknown flag, empty file, or a size that is no multiple of 512), -EISDIR (a directory), -ENOTSUP
  *         (neither file nor block device), -ENOMEM, or the errno of open(2), fstat(2) or ioctl(2).

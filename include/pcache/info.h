@@ -27,6 +27,7 @@ struct pcache;
 #define PCACHE_STATE_HUGE_PAGES 16u /**< huge pages were asked for and accepted */
 #define PCACHE_STATE_CLEAN_CLOSE 32u /**< the cache was closed properly (probe only) */
 #define PCACHE_STATE_LIVE 64u /**< filled in from the shared page of the process that holds the cache */
+#define PCACHE_STATE_BACKING_URING 128u /**< write-back goes through io_uring and direct I/O */
 
 /** Snapshot of a cache. Set @a struct_bytes before the call; only that many bytes are filled in. */
 struct pcache_info {

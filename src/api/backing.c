@@ -2,15 +2,11 @@
 /*
  * The exported functions about backings: they check for NULL and call src/backing.
  *
- * Asynchronous requests are reserved: no version so far calls a submit callback, so no request exists that
- * pcache_backing_complete() could end. It is there so that a program written for the asynchronous forms links
- * against this version.
- *
  * Locks and durability: none of either here.
  */
 #include <errno.h>
 
-#include "backing/backing.h"
+#include "backing/queue.h"
 #include "pcache/backing.h"
 
 int pcache_backing_new(const struct pcache_backing_ops *ops, void *user, struct pcache_backing **out_backing)
@@ -39,6 +35,6 @@ void pcache_backing_free(struct pcache_backing *backing)
 
 void pcache_backing_complete(struct pcache_backing_io *io, int result)
 {
-	(void)io;
-	(void)result;
+	if (io != NULL)
+		pc_queue_complete(io, result);
 }

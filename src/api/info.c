@@ -76,7 +76,7 @@ static void fill_space(struct pcache *cache, struct pcache_info *info)
 	info->index_bytes = pc_index_dram_bytes(cache->index);
 }
 
-static uint32_t state_flags(const struct pcache *cache)
+static uint32_t state_flags(struct pcache *cache)
 {
 	uint32_t flags = 0;
 
@@ -90,6 +90,8 @@ static uint32_t state_flags(const struct pcache *cache)
 		flags |= PCACHE_STATE_GRANULARITY_FORCED;
 	if (cache->media->huge_pages)
 		flags |= PCACHE_STATE_HUGE_PAGES;
+	if (cache->writeback && pc_service_uses_ring(cache))
+		flags |= PCACHE_STATE_BACKING_URING;
 	return flags;
 }
 

@@ -35,7 +35,7 @@
 /* Nobody will have a table this long; a stamp above it was never set. */
 #define OPS_MAX_BYTES PC_PAGE_BYTES
 
-static int as_errno(int result)
+int pc_backing_errno(int result)
 {
 	return result <= 0 && result >= -ERRNO_MAX ? result : -EIO;
 }
@@ -100,6 +100,7 @@ int pc_backing_new(const struct pcache_backing_ops *ops, void *user, struct pcac
 		return -ENOMEM;
 	backing->ops = taken;
 	backing->user = user;
+	backing->direct_fd = -1;
 	*out_backing = backing;
 	return 0;
 }
@@ -119,7 +120,7 @@ int pc_backing_read(struct pcache_backing *backing, void *buf, uint64_t off, uin
 
 	while (len != 0) {
 		uint64_t piece_len = PC_MIN(len, backing->ops.max_transfer_bytes);
-		int err = as_errno(backing->ops.read(backing->user, bytes, off, piece_len));
+		int err = pc_backing_errno(backing->ops.read(backing->user, bytes, off, piece_len));
 
 		if (err != 0)
 			return err;
@@ -136,7 +137,7 @@ int pc_backing_write(struct pcache_backing *backing, const void *buf, uint64_t o
 
 	while (len != 0) {
 		uint64_t piece_len = PC_MIN(len, backing->ops.max_transfer_bytes);
-		int err = as_errno(backing->ops.write(backing->user, bytes, off, piece_len));
+		int err = pc_backing_errno(backing->ops.write(backing->user, bytes, off, piece_len));
 
 		if (err != 0)
 			return err;
@@ -151,7 +152,7 @@ int pc_backing_flush(struct pcache_backing *backing)
 {
 	if (backing->ops.flush == NULL)
 		return 0;
-	return as_errno(backing->ops.flush(backing->user));
+	return pc_backing_errno(backing->ops.flush(backing->user));
 }
 
 /* Ways to make a range read as zeroes, best first. */
@@ -164,7 +165,7 @@ static int write_zeroes(struct pcache_backing *backing, uint64_t off, uint64_t l
 
 	while (len != 0) {
 		uint64_t piece_len = PC_MIN(len, (uint64_t)sizeof(zeroes));
-		int err = as_errno(backing->ops.write(backing->user, zeroes, off, piece_len));
+		int err = pc_backing_errno(backing->ops.write(backing->user, zeroes, off, piece_len));
 
 		if (err != 0)
 			return err;
@@ -183,7 +184,7 @@ static int zero_piece(struct pcache_backing *backing, enum zero_way way, uint64_
 	callback = way == ZERO_BY_DISCARD ? backing->ops.discard : backing->ops.write_zeroes;
 	if (callback == NULL)
 		return -EOPNOTSUPP;
-	return as_errno(callback(backing->user, off, len));
+	return pc_backing_errno(callback(backing->user, off, len));
 }
 
 int pc_backing_zero(struct pcache_backing *backing, uint64_t off, uint64_t len, bool keep_space)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * The file backing: a regular file or a block device behind pread, pwrite, fdatasync and fallocate.
+ * The file backing: a regular file or a block device behind pread, pwrite, fdatasync and fallocate. For write-back it is opened a second time, for direct I/O, which backing/queue uses
+ * if it can; then nothing is written through the page cache.
  *
  * Job: whole transfers or an error. Range checks and the cutting of requests are left to backing.c, retries to
  * service.
@@ -28,6 +29,7 @@
 
 struct file_backing {
 	int fd;
+	int direct_fd; /* -1: none */
 	bool read_only;
 	bool is_block_device;
 };
@@ -120,6 +122,8 @@ static void file_free(void *user)
 	struct file_backing *file = user;
 
 	(void)close(file->fd); /* what had to be durable was flushed before */
+	if (file->direct_fd >= 0)
+		(void)close(file->direct_fd);
 	free(file);
 }
 
@@ -145,6 +149,28 @@ static int find_size(struct file_backing *file, uint64_t *out_size_bytes)
 	return 0;
 }
 
+/* The same file again, for direct I/O. Its absence is no failure: 0 or why. */
+static int open_direct(struct file_backing *file, const char *path)
+{
+	struct stat st, direct_st;
+	int fd, err = 0;
+
+	fd = open(path, O_RDWR | O_DIRECT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	if (fd < 0)
+		return -errno;
+	/* The name may belong to another file by now. */
+	if (fstat(file->fd, &st) != 0 || fstat(fd, &direct_st) != 0)
+		err = -errno;
+	else if (st.st_dev != direct_st.st_dev || st.st_ino != direct_st.st_ino || st.st_rdev != direct_st.st_rdev)
+		err = -ESTALE;
+	if (err != 0) {
+		(void)close(fd);
+		return err;
+	}
+	file->direct_fd = fd;
+	return 0;
+}
+
 int pc_backing_file_new(const char *path, uint32_t flags, struct pcache_backing **out_backing)
 {
 	struct pcache_backing_ops ops = {
@@ -157,13 +183,14 @@ int pc_backing_file_new(const char *path, uint32_t flags, struct pcache_backing 
 		.free = file_free,
 	};
 	struct file_backing *file;
-	int err;
+	int err, direct_err = 0;
 
-	if ((flags & ~PCACHE_BACKING_FILE_RDONLY) != 0)
+	if ((flags & ~(PCACHE_BACKING_FILE_RDONLY | PCACHE_BACKING_FILE_BUFFERED)) != 0)
 		return -EINVAL;
 	file = calloc(1, sizeof(*file));
 	if (file == NULL)
 		return -ENOMEM;
+	file->direct_fd = -1;
 	file->read_only = (flags & PCACHE_BACKING_FILE_RDONLY) != 0;
 	/* O_NONBLOCK means nothing to files and disks, but keeps a FIFO from hanging the open that is about to refuse it. */
 	file->fd = open(path, (file->read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
@@ -174,11 +201,18 @@ int pc_backing_file_new(const char *path, uint32_t flags, struct pcache_backing 
 	err = find_size(file, &ops.size_bytes);
 	if (err != 0)
 		goto close_fd;
+	if (flags == 0)
+		direct_err = open_direct(file, path);
 	err = pc_backing_new(&ops, file, out_backing); /* refuses a size of 0 or not in units of 512 */
 	if (err != 0)
-		goto close_fd;
+		goto close_direct;
+	(*out_backing)->direct_fd = file->direct_fd;
+	(*out_backing)->direct_error = direct_err;
 	return 0;
 
+close_direct:
+	if (file->direct_fd >= 0)
+		(void)close(file->direct_fd);
 close_fd:
 	(void)close(file->fd);
 free_file:

@@ -25,7 +25,7 @@ enum pc_plant {
 	PC_PLANT_PUBLISH_LATE, /* log: the lower bound is published after the position was taken */
 	PC_PLANT_WB_PAST_INFLIGHT, /* service/writeback: batches end at the head */
 	PC_PLANT_SETTLED_EARLY, /* service/writeback: cleaning may follow before the extents are clean */
-	PC_PLANT_SWEEP_UNCHECKED, /* service/writeback: no look at the epoch after a sweep */
+	PC_PLANT_SWEEP_UNCHECKED, /* service/writeback: no look at what was hidden from a sweep */
 	PC_PLANT_DRAIN_FORGETS, /* core/flush: nobody knows that a drain runs */
 	PC_PLANT_TAIL_PAST_INFLIGHT, /* service/clean: the tail follows the head alone */
 	PC_PLANT_CLEAN_STALE, /* service/clean: what was found is appended after the shard was unlocked and locked again */

@@ -28,10 +28,17 @@ uint32_t pc_apply_piece_nr(const struct pcache *cache, uint64_t vol_blk, uint64_
 	return (uint32_t)PC_MIN(pieces, (uint64_t)UINT32_MAX);
 }
 
+/* seg is NULL for zeroes, which have no bytes: their key is in the log. */
 static void hold_for_older_epoch(const struct pc_apply *apply, struct pc_seg *seg, const struct pc_extent *piece)
 {
-	if (piece->pos < apply->epoch_pos && (apply->cache->strict || pc_core_draining(apply->cache)))
+	struct pcache *cache = apply->cache;
+
+	if (piece->pos >= apply->epoch_pos || !(cache->strict || pc_core_draining(cache)))
+		return;
+	if (seg)
 		pc_pos_raise(&seg->hold_pos, piece->pos);
+	/* The index does not show it any more: a sweep of write-back has to know. */
+	pc_pos_raise(&cache->hidden_pos, piece->pos);
 }
 
 void pc_apply_displaced(void *ctx, const struct pc_extent *piece)
@@ -41,8 +48,10 @@ void pc_apply_displaced(void *ctx, const struct pc_extent *piece)
 	struct pc_seg *seg;
 
 	if ((piece->flags & PC_EXT_TYPE_MASK) != PC_EXT_DATA) {
-		if (piece->flags & PC_EXT_DIRTY)
+		if (piece->flags & PC_EXT_DIRTY) {
+			hold_for_older_epoch(apply, NULL, piece);
 			atomic_fetch_sub_explicit(&cache->dirty_zero_blk, piece->len_blk, memory_order_relaxed);
+		}
 		return;
 	}
 	seg = &cache->map.segs[piece->seg_id];

@@ -11,6 +11,7 @@
 
 #include "pcache/errors.h"
 
+#define PASS_MIN_SLOTS 2048u
 #define DEFAULT_STRIPE_BYTES (4u << 20)
 #define ATOMIC_MAX_BYTES (UINT64_C(64) << 20)
 
@@ -136,6 +137,8 @@ int pc_core_new(struct pc_media *media, const struct pc_super *super, uint32_t s
 	cache->atomic_max_bytes = atomic_max(cache);
 	cache->replay_records = tweaks ? tweaks->replay_records : 0;
 	cache->replay_threads = tweaks ? tweaks->replay_threads : 0;
+	cache->pass_min_slots = tweaks && tweaks->pass_min_slots ? tweaks->pass_min_slots : PASS_MIN_SLOTS;
+	cache->pass_part_bytes = tweaks ? tweaks->pass_part_bytes : 0;
 	cache->clean_keys_max = tweaks && tweaks->kset_max_keys ? tweaks->kset_max_keys : UINT32_MAX;
 	rc = pc_flush_init(cache);
 	if (rc)

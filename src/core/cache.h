@@ -124,6 +124,8 @@ struct pcache {
 	uint32_t replay_records;
 	uint32_t clean_keys_max; /* keys in one kset of log cleaning */
 	uint32_t fill_leave_segs; /* free segments that fills leave to writers */
+	uint32_t pass_min_slots; /* a drain of fewer reads the log */
+	uint32_t pass_part_bytes; /* one step of a drain; 0: by the clock, or where the caller runs the steps a fixed number */
 	bool data_crc;
 	bool strict; /* ordering */
 	bool commit_write; /* a write is durable on return */
@@ -138,6 +140,7 @@ struct pcache {
 	_Atomic uint64_t dirty_zero_blk; /* dirty ZERO extents */
 	_Atomic uint32_t drain_nr; /* drains that run */
 	_Atomic uint64_t drain_pos; /* all of them have promised what was dirty below; 0: not known yet */
+	_Atomic uint64_t hidden_pos; /* of the newest dirty version that was overwritten and must be written back all the same; raised under its shard's lock */
 	_Atomic uint64_t open_epoch_pos; /* recovery ends an epoch here, also without a mark */
 	struct pc_spin flush_lock; /* PC_RANK_FLUSH: marks, one at a time; not at page granularity */
 	struct pc_flush_rounds rounds; /* page granularity */

@@ -14,6 +14,8 @@ struct pc_tweaks {
 	uint32_t kset_max_keys; /* 0: as many as fit a segment; else ksets of cleaning are cut shorter */
 	uint32_t
 		share_quantum_blk; /* 0: the default; a power of two: blocks that a shard counts by itself before it tells (alloc/segmap.h) */
+	uint32_t pass_min_slots; /* of the log, for a drain to sweep the index; 0: the default, 2048 */
+	uint32_t pass_part_bytes; /* of a sweep in one step; 0: by the clock */
 	uint64_t (*nonce)(void *user); /* NULL: getrandom(2) */
 	void *nonce_user;
 	const volatile uint8_t *

@@ -3,18 +3,59 @@
 #ifndef PC_SERVICE_INTERNAL_H
 #define PC_SERVICE_INTERNAL_H
 
+#include "backing/queue.h"
 #include "core/append.h"
 #include "service/service.h"
 
 #define PC_WB_ITEM_MAX 4096u
 #define PC_WB_BATCH_ITEMS 2048u /* a batch ends when it has as many; one kset may add more */
+#define PC_WB_SWEEP_ITEMS 1024u /* a sweep issues when it has gathered about so many */
 #define PC_WB_BATCH_BYTES (4u << 20)
-#define PC_WB_BOUNCE_BYTES (1u << 20)
+#define PC_WB_PART_NS UINT64_C(250000000) /* a step of a pass takes about as long */
+#define PC_WB_ARENA_MIN_BYTES (UINT64_C(2) << 20) /* what is on its way to the backing */
+#define PC_WB_ARENA_MAX_BYTES (UINT64_C(32) << 20) /* ten milliseconds of a fast disk, so that it is busy when this thread has to wait for a processor */
+#define PC_WB_ARENA_SHARE 32u /* at most this part of the cache */
+#define PC_WB_RUN_BYTES (UINT64_C(1) << 20) /* longest request */
+#define PC_WB_SLOT_NR PC_QUEUE_DEPTH_MAX /* requests on their way */
 
 /* A part of a dirty version that must go to the backing. Its segment is pinned once per item. */
 struct pc_wb_item {
 	struct pc_extent extent;
 	uint32_t seq; /* order of collection: where ranges of one kset overlap, the later key wins */
+};
+
+/* A request on its way. */
+struct pc_wb_slot {
+	struct pcache_backing_io io; /* first: an end is told by it */
+	uint64_t arena_end; /* where its bytes end */
+	bool ended;
+};
+
+/* wb_issue.c: what is on its way to the backing. Places in the arena are counted from when it was last empty, modulo its length. */
+struct pc_wb_out {
+	struct pc_backing_queue queue;
+	uint8_t *arena;
+	uint64_t arena_bytes; /* a power of two */
+	uint64_t arena_first; /* in use from here */
+	uint64_t arena_end; /* to here */
+	struct pc_wb_slot slots[PC_WB_SLOT_NR]; /* in use: from slot_first to slot_end, modulo */
+	uint32_t slot_first;
+	uint32_t slot_end;
+	uint64_t run_blk; /* the run that is gathered: its first block */
+	uint64_t run_len; /* bytes, the last ones of the arena; 0: none */
+	uint64_t run_max;
+	int error; /* the first that came back since it was last asked for */
+};
+
+/* wb_sweep.c: a walk over the index that finds what is dirty of a range of positions. */
+struct pc_wb_sweep {
+	uint64_t from; /* positions: all of one epoch, or ordering batch */
+	uint64_t end;
+	uint64_t next_blk[PC_SHARD_NR_MAX]; /* where each shard goes on; UINT64_MAX: at its end */
+	uint64_t bytes; /* issued so far */
+	bool active; /* begun */
+	bool done; /* all of the index was shown */
+	bool issued; /* the backing needs a flush */
 };
 
 struct pc_writeback {
@@ -32,9 +73,12 @@ struct pc_writeback {
 	uint32_t lost_nr;
 	uint32_t quarantined_id; /* of this step: a segment that was taken out of use, or PC_SEG_NONE */
 	uint64_t unreadable_pos; /* of this step: where the media could not give the log, or PC_POS_IDLE */
+	uint64_t swept_end; /* 0, or: a sweep has written what the index shows of the positions below, and the log is read for the rest */
 	bool items_lost; /* one kset had more parts than items: the list does not name all that becomes clean */
 	bool issued; /* the backing needs a flush */
-	uint8_t *bounce;
+	struct pc_wb_out out;
+	struct pc_wb_sweep pass; /* of a drain, over several steps */
+	_Atomic uint64_t pass_bytes; /* issued by it: for those who show progress */
 };
 
 /* What eviction remembers of a closed segment. */
@@ -66,8 +110,31 @@ static inline bool pc_wb_is_data(const struct pc_extent *extent)
 
 /* wb_issue.c: counts an error of the backing. Returns rc. */
 int pc_wb_backing_result(struct pcache *cache, int rc);
-/* Writes the items, and names what is lost. 0, or the error that ended it: of the backing, or of the log that has no room for the poison. */
+/*
+ * Starts writing the items, and names what is lost. 0, or the error that ended it: of the backing, or of the log that has no room for the poison. Either way pc_wb_settle must
+ * follow before the step ends; its 0 says that all was written.
+ */
 int pc_wb_issue(struct pcache *cache);
+int pc_wb_settle(struct pcache *cache);
+int pc_wb_out_init(struct pcache *cache, struct pc_wb_out *out); /* 0, -ENOMEM, -errno */
+void pc_wb_out_fini(struct pc_wb_out *out); /* nothing is in flight */
+
+/* Forgets the items. */
+void pc_wb_drop_items(struct pcache *cache);
+/* The log cannot be read at pos, or has something else there: it is never skipped. Its segment is not used again. PCACHE_E_CORRUPT. */
+int pc_wb_damaged_log(struct pcache *cache, uint64_t pos);
+
+/* wb_sweep.c */
+bool pc_wb_in_range(const struct pc_extent *extent, uint64_t from, uint64_t end); /* dirty, of these positions */
+/* Whether the next batch is better swept; whether a drain should begin or continue a pass. */
+bool pc_wb_sweep_pays(struct pcache *cache, uint64_t from);
+bool pc_wb_pass_pays(struct pcache *cache, uint64_t from, uint64_t limit);
+/* Chooses the positions. 0 or PCACHE_E_CORRUPT. */
+int pc_wb_sweep_begin(struct pcache *cache, struct pc_wb_sweep *sweep, uint64_t from, uint64_t limit, bool is_pass);
+/* Writes what the walk finds, to its end, or (in_parts) for as long as a step may take. 0: it is on the backing, but not flushed; or the error that ended it. */
+int pc_wb_sweep_run(struct pcache *cache, struct pc_wb_sweep *sweep, bool in_parts);
+/* After the walk: a version of these positions may have been hidden from it. */
+bool pc_wb_sweep_hides(struct pcache *cache, const struct pc_wb_sweep *sweep);
 
 /* wb_plan.c, pure: sorts items for issue: by offset if no two overlap (true), else in log order, so that the newest is written last (false). scratch has room for as
  * many. */

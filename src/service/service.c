@@ -13,16 +13,16 @@
 static int new_writeback(struct pcache *cache)
 {
 	struct pc_writeback *wb = calloc(1, sizeof(*wb));
-	int rc = -ENOMEM;
+	int rc;
 
 	if (!wb)
 		return -ENOMEM;
-	wb->bounce = aligned_alloc(PC_PAGE_BYTES, PC_WB_BOUNCE_BYTES);
-	if (!wb->bounce)
+	rc = pc_wb_out_init(cache, &wb->out);
+	if (rc)
 		goto undo_wb;
 	rc = pc_log_reader_init(&wb->reader, &cache->log);
 	if (rc)
-		goto undo_bounce;
+		goto undo_out;
 	rc = pc_mutex_init(&wb->lock, PC_RANK_WRITEBACK, 0);
 	if (rc)
 		goto undo_reader;
@@ -33,8 +33,8 @@ static int new_writeback(struct pcache *cache)
 	return 0;
 undo_reader:
 	pc_log_reader_fini(&wb->reader);
-undo_bounce:
-	free(wb->bounce);
+undo_out:
+	pc_wb_out_fini(&wb->out);
 undo_wb:
 	free(wb);
 	return rc;
@@ -48,7 +48,7 @@ static void free_writeback(struct pcache *cache)
 		return;
 	pc_mutex_fini(&wb->lock);
 	pc_log_reader_fini(&wb->reader);
-	free(wb->bounce);
+	pc_wb_out_fini(&wb->out);
 	free(wb);
 	cache->writeback = NULL;
 }
@@ -108,6 +108,34 @@ static int clean_if_needed(struct pcache *cache)
 	return pc_clean_step(cache, false);
 }
 
+bool pc_service_uses_ring(struct pcache *cache)
+{
+	return atomic_load_explicit(&cache->writeback->out.queue.way, memory_order_relaxed) == PC_QUEUE_RING;
+}
+
+/* Says how a file is written: slow write-back may have its cause there. */
+static void tell_way(struct pcache *cache)
+{
+	const struct pc_backing_queue *queue = &cache->writeback->out.queue;
+
+	if (cache->read_only)
+		return;
+	if (pc_service_uses_ring(cache))
+		pc_msg(&cache->msg, PCACHE_LOG_INFO, "write-back: io_uring, direct I/O, up to %u requests at a time",
+		       PC_QUEUE_DEPTH_MAX);
+	else if (queue->ring_error == -ENOSYS)
+		pc_msg(&cache->msg, PCACHE_LOG_INFO,
+		       "write-back: through the page cache, as this build or the kernel has no io_uring");
+	else if (queue->ring_error == -EPERM || queue->ring_error == -EACCES)
+		pc_msg(&cache->msg, PCACHE_LOG_INFO,
+		       "write-back: through the page cache, as io_uring is forbidden here (%d)", queue->ring_error);
+	else if (queue->ring_error)
+		pc_msg(&cache->msg, PCACHE_LOG_INFO,
+		       "write-back: through the page cache, as the backing takes no direct I/O in cache blocks of %u "
+		       "bytes (%d)",
+		       cache->block_bytes, queue->ring_error);
+}
+
 int pc_service_init(struct pcache *cache)
 {
 	int rc = new_writeback(cache);
@@ -119,6 +147,8 @@ int pc_service_init(struct pcache *cache)
 		free_writeback(cache);
 	else
 		cache->run_steps = pc_service_round;
+	if (!rc)
+		tell_way(cache);
 	return rc;
 }
 

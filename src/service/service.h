@@ -24,6 +24,8 @@ int pc_clean_step(struct pcache *cache, bool force);
 int pc_service_round(struct pcache *cache);
 /* Writes back until everything appended before the call is on the backing. progress may be NULL. */
 int pc_service_drain(struct pcache *cache, pcache_progress_fn progress, void *user);
+/* Write-back goes through io_uring. */
+bool pc_service_uses_ring(struct pcache *cache);
 /* Dirty bytes, from the segments' counters. */
 uint64_t pc_service_dirty_bytes(struct pcache *cache);
 

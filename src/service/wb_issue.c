@@ -1,12 +1,22 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Write-back, the writing: the items of a batch go to the backing in their planned order, neighbours in one request. Data is loaded and verified on the way; what is damaged is
- * lost, and nothing else: a POISON key takes the place of what the index still shows of it.
+ * Write-back, the writing: items go to the backing in their planned order, neighbours in one request, many requests at a time. Data is loaded and verified on the way; what is
+ * damaged is lost, and nothing else: a POISON key takes the place of what the index still shows of it.
  *
- * Runs under the lock of write-back; the segments of all items are pinned.
+ *     arena    | free | run in flight | run in flight | ... | run being gathered | free |       a ring; given back in order, oldest first
+ *
+ * What goes to the backing is what was verified: data is copied into the arena, its CRC is that of the copy, and the copy is written. While the backing writes, the next items are
+ * loaded. Runs that are in flight together never overlap: where two items of a list do, each run ends before the next begins, and zeroes wait for everything.
+ *
+ * Runs under the lock of write-back; the segments of all items are pinned until their data was loaded.
  */
+#include <errno.h>
+#include <stdlib.h>
+
 #include "base/sched.h"
 #include "service/internal.h"
+
+#define PREFETCH_BYTES 1024u
 
 int pc_wb_backing_result(struct pcache *cache, int rc)
 {
@@ -15,42 +25,135 @@ int pc_wb_backing_result(struct pcache *cache, int rc)
 	return rc;
 }
 
-static int write_run(struct pcache *cache, uint64_t vol_blk, uint64_t len)
+/* ---- runs ---------------------------------------------------------------------------------------------------------- */
+
+/* A write has ended. Slots and arena come back in the order in which they were taken. */
+static void take_end(struct pcache *cache, struct pcache_backing_io *io)
 {
+	struct pc_wb_out *out = &cache->writeback->out;
+	struct pc_wb_slot *slot = (struct pc_wb_slot *)io;
+	int rc = pc_wb_backing_result(cache, io->result);
+
+	if (rc && !out->error)
+		out->error = rc;
+	if (!rc) {
+		atomic_fetch_add_explicit(&cache->stats.writeback_bytes, io->len, memory_order_relaxed);
+		pc_admit_grant(cache, io->len);
+	}
+	slot->ended = true;
+	while (out->slot_first != out->slot_end && out->slots[out->slot_first % PC_WB_SLOT_NR].ended)
+		out->arena_first = out->slots[out->slot_first++ % PC_WB_SLOT_NR].arena_end;
+	/* Nothing in flight, nothing gathered: the same memory again, which the processor has in its caches. */
+	if (out->slot_first == out->slot_end && !out->run_len)
+		out->arena_first = out->arena_end = 0;
+}
+
+/* Takes what has ended; waits for one if wait. False: nothing is in flight. */
+static bool take_ends(struct pcache *cache, bool wait)
+{
+	struct pc_wb_out *out = &cache->writeback->out;
+	struct pcache_backing_io *io = pc_queue_fetch(&out->queue, wait);
+
+	if (!io)
+		return false;
+	do
+		take_end(cache, io);
+	while ((io = pc_queue_fetch(&out->queue, false)) != NULL);
+	return true;
+}
+
+/* The run that was gathered is started. */
+static void end_run(struct pcache *cache)
+{
+	struct pc_writeback *wb = cache->writeback;
+	struct pc_wb_out *out = &wb->out;
+	struct pc_wb_slot *slot;
+
+	if (!out->run_len)
+		return;
+	while (out->slot_end - out->slot_first == PC_WB_SLOT_NR)
+		(void)take_ends(cache, true);
+	slot = &out->slots[out->slot_end++ % PC_WB_SLOT_NR];
+	slot->io.buf = out->arena + (out->arena_end - out->run_len) % out->arena_bytes;
+	slot->io.off = pc_wb_bytes(cache, out->run_blk);
+	slot->io.len = out->run_len;
+	slot->arena_end = out->arena_end;
+	slot->ended = false;
+	out->run_len = 0;
+	wb->issued = true;
+	pc_queue_write(&out->queue, &slot->io);
+	(void)take_ends(cache, false);
+}
+
+/* Everything that was issued has ended. The first error since the last call. */
+int pc_wb_settle(struct pcache *cache)
+{
+	struct pc_wb_out *out = &cache->writeback->out;
 	int rc;
 
-	if (!len)
-		return 0;
-	rc = pc_backing_write(cache->backing, cache->writeback->bounce, pc_wb_bytes(cache, vol_blk), len);
-	if (!rc) {
-		atomic_fetch_add_explicit(&cache->stats.writeback_bytes, len, memory_order_relaxed);
-		pc_admit_grant(cache, len);
-	}
-	cache->writeback->issued = true;
-	return pc_wb_backing_result(cache, rc);
+	end_run(cache);
+	while (take_ends(cache, true))
+		;
+	rc = out->error;
+	out->error = 0;
+	return rc;
 }
+
+/* Room for len bytes at the end of the arena. A run is one piece of memory that begins at a page, for direct I/O. */
+static void make_room(struct pcache *cache, uint64_t len)
+{
+	struct pc_wb_out *out = &cache->writeback->out;
+	uint64_t at = out->run_len ? out->arena_end : PC_ROUND_UP(out->arena_end, (uint64_t)PC_PAGE_BYTES);
+
+	if (at % out->arena_bytes + len > out->arena_bytes || (out->run_len && at % out->arena_bytes == 0)) {
+		end_run(cache);
+		at = PC_ROUND_UP(out->arena_end, out->arena_bytes);
+	}
+	while (at + len - out->arena_first > out->arena_bytes) {
+		end_run(cache);
+		(void)take_ends(cache, true);
+		/* It may have begun anew. */
+		at = out->slot_first == out->slot_end ? 0 : PC_ROUND_UP(at, (uint64_t)PC_PAGE_BYTES);
+	}
+	if (!out->run_len)
+		out->arena_end = at;
+}
+
+/* Loads data behind what is gathered. What pc_core_load returns. */
+static int load_into_run(struct pcache *cache, const struct pc_extent *extent)
+{
+	struct pc_wb_out *out = &cache->writeback->out;
+	uint64_t len = pc_wb_bytes(cache, extent->len_blk);
+	bool joins = out->run_len && out->run_blk + (out->run_len >> cache->block_shift) == extent->vol_blk &&
+		     out->run_len + len <= out->run_max;
+	int rc;
+
+	if (!joins)
+		end_run(cache);
+	make_room(cache, len);
+	rc = pc_core_load(cache, extent, out->arena + out->arena_end % out->arena_bytes);
+	if (rc)
+		return rc;
+	if (!out->run_len)
+		out->run_blk = extent->vol_blk;
+	out->run_len += len;
+	out->arena_end += len;
+	return 0;
+}
+
+/* ---- items ---------------------------------------------------------------------------------------------------------- */
 
 static int write_zero(struct pcache *cache, const struct pc_extent *extent)
 {
-	int rc = pc_backing_zero(cache->backing, pc_wb_bytes(cache, extent->vol_blk),
-				 pc_wb_bytes(cache, extent->len_blk), !(extent->flags & PC_EXT_DISCARD));
+	/* Not beside writes: it may go through the page cache of the backing, and they may not. */
+	int rc = pc_wb_settle(cache);
 
+	if (rc)
+		return rc;
 	cache->writeback->issued = true;
-	return pc_wb_backing_result(cache, rc);
-}
-
-/* What is gathered in the bounce buffer: neighbours, for one request. */
-struct run {
-	uint64_t blk;
-	uint64_t len; /* bytes */
-};
-
-static int end_run(struct pcache *cache, struct run *run)
-{
-	int rc = write_run(cache, run->blk, run->len);
-
-	run->len = 0;
-	return rc;
+	return pc_wb_backing_result(cache, pc_backing_zero(cache->backing, pc_wb_bytes(cache, extent->vol_blk),
+							   pc_wb_bytes(cache, extent->len_blk),
+							   !(extent->flags & PC_EXT_DISCARD)));
 }
 
 /* The data of a dirty version is damaged: it must not reach the backing. Its blocks read as poisoned until they are overwritten. */
@@ -65,66 +168,97 @@ static int lose_item(struct pcache *cache, const struct pc_extent *extent, int l
 	return pc_core_poison(cache, extent);
 }
 
-/* Loads data behind what is gathered. Returns what pc_core_load does, or 0 with the error of the backing in *out_write_rc. */
-static int load_into_run(struct pcache *cache, struct run *run, const struct pc_extent *extent, int *out_write_rc)
-{
-	uint64_t len = pc_wb_bytes(cache, extent->len_blk);
-	bool joins = run->len && run->blk + (run->len >> cache->block_shift) == extent->vol_blk &&
-		     run->len + len <= PC_WB_BOUNCE_BYTES;
-	int rc;
-
-	*out_write_rc = joins ? 0 : end_run(cache, run);
-	if (*out_write_rc)
-		return 0;
-	if (!run->len)
-		run->blk = extent->vol_blk;
-	rc = pc_core_load(cache, extent, cache->writeback->bounce + run->len);
-	if (!rc)
-		run->len += len;
-	return rc;
-}
-
 /* One item of data. What of it can be verified is gathered, the rest is lost: without CRCs that is told block by block. */
-static int issue_data(struct pcache *cache, struct run *run, const struct pc_extent *extent)
+static int issue_data(struct pcache *cache, const struct pc_extent *extent)
 {
 	uint32_t part_blk = cache->data_crc ? extent->len_blk : 1;
-	int write_rc, rc = load_into_run(cache, run, extent, &write_rc);
+	int rc = load_into_run(cache, extent);
 
-	if (write_rc || !rc)
-		return write_rc;
+	if (!rc)
+		return 0;
 	if (part_blk == extent->len_blk)
 		return lose_item(cache, extent, rc);
 	for (uint32_t at = 0; at < extent->len_blk; at += part_blk) {
 		struct pc_extent part = pc_extent_part(extent, extent->vol_blk + at, part_blk);
 
-		rc = load_into_run(cache, run, &part, &write_rc);
-		if (!write_rc && rc)
-			write_rc = lose_item(cache, &part, rc);
-		if (write_rc)
-			return write_rc;
+		rc = load_into_run(cache, &part);
+		if (rc)
+			rc = lose_item(cache, &part, rc);
+		if (rc)
+			return rc;
 	}
 	return 0;
 }
 
-/* Writes the items in their planned order, neighbours in one request. */
+/* Asks for the first lines of what will be loaded next: neighbours on the backing are anywhere on the media. The processor sees by itself where a longer load goes. */
+static void prefetch_item(struct pcache *cache, const struct pc_extent *extent)
+{
+	const uint8_t *from = cache->media->base + pc_geo_segment_off(&cache->layout.super, extent->seg_id) +
+			      pc_wb_bytes(cache, extent->seg_blk);
+	uint64_t bytes = PC_MIN(pc_wb_bytes(cache, extent->len_blk), (uint64_t)PREFETCH_BYTES);
+
+	for (uint64_t at = 0; at < bytes; at += PC_CACHE_LINE_BYTES)
+		__builtin_prefetch(from + at);
+}
+
+/* Starts the items in their planned order, neighbours in one request. */
 int pc_wb_issue(struct pcache *cache)
 {
 	struct pc_writeback *wb = cache->writeback;
-	struct run run = { 0 };
+	bool apart;
 	int rc = 0;
 
 	PC_YIELD(WB_COLLECTED);
-	(void)pc_wb_plan(wb->items, wb->scratch, wb->item_nr);
+	apart = pc_wb_plan(wb->items, wb->scratch, wb->item_nr);
 	for (uint32_t i = 0; i < wb->item_nr && !rc; i++) {
 		const struct pc_extent *extent = &wb->items[i].extent;
 
-		if (pc_wb_is_data(extent)) {
-			rc = issue_data(cache, &run, extent);
-			continue;
-		}
-		rc = end_run(cache, &run);
+		if (i + 1 < wb->item_nr && pc_wb_is_data(&wb->items[i + 1].extent))
+			prefetch_item(cache, &wb->items[i + 1].extent);
+		rc = pc_wb_is_data(extent) ? issue_data(cache, extent) : write_zero(cache, extent);
+		/* Of two versions of a block the newer one must come second. */
+		if (!rc && !apart)
+			rc = pc_wb_settle(cache);
 		if (!rc)
-			rc = write_zero(cache, extent);
+			rc = wb->out.error;
 	}
-	return rc ? rc : end_run(cache, &run);
+	return rc;
+}
+
+/* ---- memory ---------------------------------------------------------------------------------------------------------- */
+
+/* One long request at a time needs little. */
+static uint64_t arena_bytes(const struct pcache *cache)
+{
+	uint64_t bytes = PC_WB_ARENA_MIN_BYTES, share = cache->layout.super.media_bytes / PC_WB_ARENA_SHARE;
+
+	if (!pc_queue_overlaps(cache->backing))
+		return bytes;
+	while (bytes < PC_WB_ARENA_MAX_BYTES && bytes * 2 <= share)
+		bytes *= 2;
+	return bytes;
+}
+
+int pc_wb_out_init(struct pcache *cache, struct pc_wb_out *out)
+{
+	int rc;
+
+	out->arena_bytes = arena_bytes(cache);
+	out->arena = aligned_alloc(PC_PAGE_BYTES, out->arena_bytes);
+	if (!out->arena)
+		return -ENOMEM;
+	rc = pc_queue_init(&out->queue, cache->backing, out->arena, out->arena_bytes, cache->block_bytes);
+	if (rc) {
+		free(out->arena);
+		out->arena = NULL;
+		return rc;
+	}
+	out->run_max = PC_MIN(PC_WB_RUN_BYTES, out->queue.max_len);
+	return 0;
+}
+
+void pc_wb_out_fini(struct pc_wb_out *out)
+{
+	pc_queue_fini(&out->queue);
+	free(out->arena);
 }

@@ -33,7 +33,7 @@
 #define BATCH_BYTES_MIN (UINT64_C(1) << 20)
 #define BATCH_BYTES_MAX (UINT64_C(64) << 20)
 
-static void drop_items(struct pcache *cache)
+void pc_wb_drop_items(struct pcache *cache)
 {
 	struct pc_writeback *wb = cache->writeback;
 
@@ -43,12 +43,20 @@ static void drop_items(struct pcache *cache)
 	wb->item_nr = 0;
 }
 
-/* The list is full in the middle of a kset. */
+/* The items are on the backing, but not flushed. */
+static int issue_all(struct pcache *cache)
+{
+	int rc = pc_wb_issue(cache), settled_rc = pc_wb_settle(cache);
+
+	return rc ? rc : settled_rc;
+}
+
+/* The list is full in the middle of a kset: what comes may be a newer version of what is in it. */
 static int issue_and_drop(struct pcache *cache)
 {
-	int rc = pc_wb_issue(cache);
+	int rc = issue_all(cache);
 
-	drop_items(cache);
+	pc_wb_drop_items(cache);
 	cache->writeback->items_lost = true;
 	return rc;
 }
@@ -98,6 +106,17 @@ static bool same_place(const struct pc_extent *version, const struct pc_extent *
 		part->vol_blk - version->vol_blk == (uint64_t)part->seg_blk - version->seg_blk);
 }
 
+/* After a sweep: whether what the index shows where version was needs no look at version. found is of the same batch, and the sweep has written it, unless it is hidden itself by now. */
+static bool sweep_has_seen(struct pcache *cache, const struct pc_extent *version, const struct pc_extent *found)
+{
+	uint64_t swept_end = cache->writeback->swept_end;
+
+	if (!swept_end)
+		return false;
+	/* Poison: the sweep has met the version, and it is lost. */
+	return (found->pos >= version->pos && found->pos < swept_end) || (found->flags & PC_EXT_TYPE_MASK) == PC_EXT_POISON;
+}
+
 /* Adds those parts of version that must be written. Its segment is pinned. */
 static int add_needed_parts(struct pcache *cache, const struct pc_extent *version)
 {
@@ -129,6 +148,8 @@ static int add_needed_parts(struct pcache *cache, const struct pc_extent *versio
 				continue;
 			if (found[i].pos == version->pos && !same_place(version, &found[i])) {
 				/* Ranges of one kset overlap; the later key has won, and its own turn comes. */
+			} else if (sweep_has_seen(cache, version, &found[i])) {
+				/* It is on the backing, or its own turn comes, too. */
 			} else if (overwritten_version_counts(cache, version->pos, found[i].pos)) {
 				part = pc_extent_part(version, found[i].vol_blk, found[i].len_blk);
 				rc = add_item(cache, &part);
@@ -180,7 +201,7 @@ static bool batch_has_work(const struct pc_writeback *wb)
 }
 
 /* The log cannot be read at pos, or has something else there: it is never skipped. Its segment is not used again. */
-static int damaged_log(struct pcache *cache, uint64_t pos)
+int pc_wb_damaged_log(struct pcache *cache, uint64_t pos)
 {
 	struct pc_writeback *wb = cache->writeback;
 	uint32_t seg_id = pc_log_seg(&cache->log, pos)->seg_id;
@@ -207,7 +228,7 @@ static int collect(struct pcache *cache, uint64_t from, uint64_t limit, uint64_t
 		if (cache->strict && pos >= open_epoch_pos && from < open_epoch_pos && batch_has_work(wb))
 			break;
 		if (pc_log_reader_at(&wb->reader, pos, limit, &kset, &buf) != PC_VALID)
-			return damaged_log(cache, pos);
+			return pc_wb_damaged_log(cache, pos);
 		if (kset.type == PC_KSET_KEYS)
 			rc = collect_kset(cache, buf, &kset);
 		pos += kset.slot_nr;
@@ -217,112 +238,6 @@ static int collect(struct pcache *cache, uint64_t from, uint64_t limit, uint64_t
 			break;
 	}
 	*out_end = pos;
-	return rc;
-}
-
-/* ---- collect by a walk over the index ------------------------------------------------------------------------------------- */
-/*
- * Within one epoch (or with ordering batch) only what the index still shows must be written, and most of what the log holds may be overwritten already. Then a walk over
- * the index in order costs less than a look-up of every key, and meets the data sorted by offset. It needs every overwrite to be durable when it shows, which page granularity
- * does not give, and no flush mark among or behind the positions of the batch: an overwrite of a later epoch would hide a version that must be written. A flush that begins
- * meanwhile is noticed at the end, and the log is read after all: writing a version twice does no harm.
- */
-
-struct walk {
-	struct pcache *cache;
-	uint64_t from;
-	uint64_t end;
-};
-
-static bool in_batch(const struct walk *walk, const struct pc_extent *extent)
-{
-	return (extent->flags & PC_EXT_DIRTY) && extent->pos >= walk->from && extent->pos < walk->end;
-}
-
-static enum pc_walk gather_dirty(void *ctx, struct pc_extent *extent)
-{
-	struct walk *walk = ctx;
-	struct pc_writeback *wb = walk->cache->writeback;
-
-	if (!in_batch(walk, extent))
-		return PC_WALK_KEEP;
-	if (wb->item_nr == PC_WB_ITEM_MAX)
-		return PC_WALK_STOP;
-	if (pc_wb_is_data(extent))
-		pc_seg_pin(&walk->cache->map.segs[extent->seg_id]);
-	wb->items[wb->item_nr++].extent = *extent;
-	wb->batch_bytes += pc_wb_is_data(extent) ? pc_wb_bytes(walk->cache, extent->len_blk) : PC_CHUNK_BYTES;
-	return PC_WALK_KEEP;
-}
-
-static int issue_if_full(void *ctx)
-{
-	struct walk *walk = ctx;
-
-	return walk->cache->writeback->item_nr == PC_WB_ITEM_MAX ? issue_and_drop(walk->cache) : 0;
-}
-
-/* No flush mark at or behind from, now: what the index shows is all that must be written. */
-static bool one_epoch_from(struct pcache *cache, uint64_t from)
-{
-	if (!cache->strict)
-		return !pc_core_draining(cache) || atomic_load_explicit(&cache->log.head, memory_order_seq_cst) <=
-							   atomic_load_explicit(&cache->drain_pos, memory_order_acquire);
-	return atomic_load_explicit(&cache->log.epoch_pos, memory_order_seq_cst) < from &&
-	       atomic_load_explicit(&cache->open_epoch_pos, memory_order_relaxed) <= from;
-}
-
-/* How many slots a batch should span for the backing to be busy as long as it should; never much more than the last, whose yield is all that is known. */
-static uint64_t wanted_slots(const struct pc_writeback *wb)
-{
-	uint64_t by_yield = (wb->target_bytes >> 10) * wb->slots_per_mib >> 10;
-
-	return PC_MAX(PC_MIN(by_yield, 4 * wb->last_slots), (uint64_t)PC_WB_BATCH_ITEMS);
-}
-
-static bool walk_pays(struct pcache *cache, uint64_t from)
-{
-	return cache->media->granularity != PC_GRAN_PAGE && one_epoch_from(cache, from) &&
-	       wanted_slots(cache->writeback) >= pc_index_extent_nr(cache->index) / 16;
-}
-
-/*
- * A kset border some slots from from. 0 or PCACHE_E_CORRUPT. Only headers are looked at, so a damaged length may lead astray: what is returned is the start of a kset, or the limit, for
- * behind the limit the dirty tail would pass what is yet to be written.
- */
-static int find_border(struct pcache *cache, uint64_t from, uint64_t limit, uint64_t *out_end)
-{
-	struct pc_log_reader *reader = &cache->writeback->reader;
-	uint64_t pos = from, want_end = from + wanted_slots(cache->writeback);
-
-	pc_log_reader_reset(reader);
-	while (pos < limit) {
-		uint32_t slot_nr = pc_log_reader_skip(reader, pos, limit);
-
-		if (slot_nr == 0 || slot_nr > limit - pos)
-			return damaged_log(cache, pos);
-		if (pos >= want_end)
-			break;
-		pos += slot_nr;
-	}
-	*out_end = pos;
-	return 0;
-}
-
-/* Gathers and issues the batch. *out_walked is false if the log must be read after all. */
-static int walk_batch(struct pcache *cache, uint64_t from, uint64_t limit, uint64_t *out_end, bool *out_walked)
-{
-	struct walk walk = { .cache = cache, .from = from };
-	struct pc_index_sweep sweep = { .ctx = &walk, .fn = gather_dirty, .between = issue_if_full };
-	int rc = find_border(cache, from, limit, &walk.end);
-
-	if (!rc)
-		rc = pc_index_sweep(cache->index, &sweep);
-	PC_YIELD(WB_SWEPT);
-	*out_end = walk.end;
-	*out_walked = PC_PLANTED(PC_PLANT_SWEEP_UNCHECKED) || one_epoch_from(cache, from);
-	/* What cleaning must meet is found by another walk, not in the list of items. */
-	cache->writeback->items_lost = true;
 	return rc;
 }
 
@@ -367,19 +282,25 @@ static void clean_items(struct pcache *cache)
 	}
 }
 
-static enum pc_walk make_batch_clean(void *ctx, struct pc_extent *extent)
-{
-	struct walk *walk = ctx;
-	struct clean_ctx clean = { .cache = walk->cache, .pos = extent->pos };
+struct clean_range {
+	struct pcache *cache;
+	uint64_t from;
+	uint64_t end;
+};
 
-	return in_batch(walk, extent) ? make_clean(&clean, extent) : PC_WALK_KEEP;
+static enum pc_walk make_range_clean(void *ctx, struct pc_extent *extent)
+{
+	const struct clean_range *range = ctx;
+	struct clean_ctx clean = { .cache = range->cache, .pos = extent->pos };
+
+	return pc_wb_in_range(extent, range->from, range->end) ? make_clean(&clean, extent) : PC_WALK_KEEP;
 }
 
 /* The same by a walk over the index, when the items do not name them all. */
 static void clean_range(struct pcache *cache, uint64_t from, uint64_t end)
 {
-	struct walk walk = { .cache = cache, .from = from, .end = end };
-	struct pc_index_sweep sweep = { .ctx = &walk, .fn = make_batch_clean };
+	struct clean_range range = { .cache = cache, .from = from, .end = end };
+	struct pc_index_sweep sweep = { .ctx = &range, .fn = make_range_clean };
 
 	(void)pc_index_sweep(cache->index, &sweep);
 }
@@ -401,35 +322,75 @@ static int store_dirty_tail(struct pcache *cache, uint64_t dirty_tail_pos, uint6
 
 /* ---- the step -------------------------------------------------------------------------------------------------------------- */
 
-/* Issues everything that must be on the backing for the dirty tail to move to *out_end. */
-static int write_batch(struct pcache *cache, uint64_t from, uint64_t limit, uint64_t *out_end)
+/* What a sweep could not see: the log is read as well, and gives what is hidden. */
+static int write_hidden(struct pcache *cache, const struct pc_wb_sweep *sweep, uint64_t from)
 {
-	bool walked = false;
+	struct pc_writeback *wb = cache->writeback;
+	uint64_t target_bytes = wb->target_bytes, pos = from;
 	int rc = 0;
 
-	if (walk_pays(cache, from)) {
-		rc = walk_batch(cache, from, limit, out_end, &walked);
+	wb->swept_end = sweep->end;
+	wb->target_bytes = UINT64_MAX;
+	while (!rc && pos < sweep->end) {
+		rc = collect(cache, pos, sweep->end, &pos);
 		if (!rc)
-			rc = pc_wb_issue(cache);
-		limit = *out_end;
-		if (!walked) {
-			drop_items(cache);
-			cache->writeback->batch_bytes = 0;
-		}
+			rc = issue_all(cache);
+		pc_wb_drop_items(cache);
 	}
-	if (rc || walked)
-		return rc;
-	rc = collect(cache, from, limit, out_end);
-	return rc ? rc : pc_wb_issue(cache);
+	wb->target_bytes = target_bytes;
+	wb->swept_end = 0;
+	return rc;
 }
 
-/* Learns how much log a batch should take. Not by the clock where the caller runs the steps: his are the same every time. */
+/* *out_end: of the batch, once *out_complete. */
+static int sweep_batch(struct pcache *cache, struct pc_wb_sweep *sweep, uint64_t from, uint64_t limit, uint64_t *out_end,
+		       bool *out_complete)
+{
+	struct pc_writeback *wb = cache->writeback;
+	bool is_pass = sweep == &wb->pass;
+	int rc = 0;
+
+	if (!sweep->active)
+		rc = pc_wb_sweep_begin(cache, sweep, from, limit, is_pass);
+	if (!rc)
+		rc = pc_wb_sweep_run(cache, sweep, is_pass);
+	*out_complete = !rc && sweep->done;
+	if (*out_complete && pc_wb_sweep_hides(cache, sweep) && !PC_PLANTED(PC_PLANT_SWEEP_UNCHECKED))
+		rc = write_hidden(cache, sweep, from);
+	*out_end = sweep->end;
+	wb->issued |= sweep->issued;
+	/* After an error all of it is written again: a flush that failed counts for everything before it. */
+	sweep->active = !rc && !sweep->done;
+	return rc;
+}
+
+/* Issues what must be on the backing for the dirty tail to move to *out_end, or (not *out_complete) a part of it. */
+static int write_batch(struct pcache *cache, uint64_t from, uint64_t limit, uint64_t *out_end, bool *out_complete)
+{
+	struct pc_writeback *wb = cache->writeback;
+	struct pc_wb_sweep own = { 0 };
+	int rc;
+
+	if (pc_wb_pass_pays(cache, from, limit))
+		return sweep_batch(cache, &wb->pass, from, limit, out_end, out_complete);
+	/* Another batch may bring older versions over what the pass has written. */
+	wb->pass.active = false;
+	if (pc_wb_sweep_pays(cache, from))
+		return sweep_batch(cache, &own, from, limit, out_end, out_complete);
+	*out_complete = true;
+	rc = collect(cache, from, limit, out_end);
+	return rc ? rc : issue_all(cache);
+}
+
+/* Learns how much log a batch should take (not from a pass: slot_nr is 0). Not by the clock where the caller runs the steps: his are the same every time. */
 static void learn_pace(struct pcache *cache, uint64_t slot_nr, uint64_t elapsed_ns)
 {
 	struct pc_writeback *wb = cache->writeback;
 
-	wb->last_slots = slot_nr;
-	wb->slots_per_mib = (slot_nr << 20) / PC_MAX(wb->batch_bytes, UINT64_C(4096));
+	if (slot_nr) {
+		wb->last_slots = slot_nr;
+		wb->slots_per_mib = (slot_nr << 20) / PC_MAX(wb->batch_bytes, UINT64_C(4096));
+	}
 	if (!cache->caller_maintains && wb->batch_bytes >= PC_CHUNK_BYTES)
 		wb->target_bytes =
 			PC_MIN(PC_MAX(wb->batch_bytes * (PACE_NS >> 10) / PC_MAX(elapsed_ns >> 10, UINT64_C(1)),
@@ -437,11 +398,12 @@ static void learn_pace(struct pcache *cache, uint64_t slot_nr, uint64_t elapsed_
 			       BATCH_BYTES_MAX);
 }
 
-/* One batch from from. 1: the dirty tail has moved. */
+/* One batch from from, or a part of a pass. 1: the dirty tail has moved, or will. */
 static int run_batch(struct pcache *cache, uint64_t from, uint64_t limit)
 {
 	struct pc_writeback *wb = cache->writeback;
 	uint64_t end = from, start_ns = pc_monotonic_ns();
+	bool complete = false, was_pass;
 	int rc;
 
 	wb->item_nr = 0;
@@ -450,8 +412,16 @@ static int run_batch(struct pcache *cache, uint64_t from, uint64_t limit)
 	wb->items_lost = false;
 	wb->limit_pos = limit;
 	PC_YIELD(WB_LIMIT);
-	rc = write_batch(cache, from, limit, &end);
+	rc = write_batch(cache, from, limit, &end, &complete);
+	was_pass = wb->pass.from == from && wb->pass.end == end;
 	PC_YIELD(WB_ISSUED);
+	if (!rc && !complete) {
+		wb->pass.bytes += wb->batch_bytes;
+		atomic_store_explicit(&wb->pass_bytes, wb->pass.bytes, memory_order_relaxed);
+		learn_pace(cache, 0, pc_monotonic_ns() - start_ns);
+		return 1;
+	}
+	atomic_store_explicit(&wb->pass_bytes, 0, memory_order_relaxed);
 	if (!rc && wb->issued) {
 		atomic_fetch_add_explicit(&cache->stats.backing_flushes, 1, memory_order_relaxed);
 		/* Order: the backing has everything of the batch before the tail record says so. A failed flush fails the batch: it is written again. */
@@ -469,12 +439,12 @@ static int run_batch(struct pcache *cache, uint64_t from, uint64_t limit)
 	PC_YIELD(WB_TAIL);
 	if (!rc && !wb->items_lost)
 		clean_items(cache);
-	drop_items(cache);
+	pc_wb_drop_items(cache);
 	if (!rc && wb->items_lost)
 		clean_range(cache, from, end);
 	if (rc)
 		return rc;
-	learn_pace(cache, end - from, pc_monotonic_ns() - start_ns);
+	learn_pace(cache, was_pass ? 0 : end - from, pc_monotonic_ns() - start_ns);
 	PC_YIELD(WB_CLEAN);
 	/* Only now may cleaning touch the keys below: it takes what it meets for clean. */
 	atomic_store_explicit(&cache->log.settled_pos, end, memory_order_release);
@@ -577,8 +547,9 @@ int pc_service_drain(struct pcache *cache, pcache_progress_fn progress, void *us
 		}
 		if (progress) {
 			uint64_t left = PC_MIN(pc_service_dirty_bytes(cache), total);
+			uint64_t pass = atomic_load_explicit(&cache->writeback->pass_bytes, memory_order_relaxed);
 
-			if (progress(user, total - left, total))
+			if (progress(user, total - left + PC_MIN(pass, left), total))
 				return -ECANCELED;
 		}
 	}

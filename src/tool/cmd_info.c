@@ -85,6 +85,8 @@ static void print_live(const struct pcache_info *info)
 	printf("%-18s %s\n", "commit", NAME_OF(commit_names, info->commit));
 	if (info->state_flags & PCACHE_STATE_HUGE_PAGES)
 		printf("%-18s yes\n", "huge pages");
+	if (info->state_flags & PCACHE_STATE_BACKING_URING)
+		printf("%-18s io_uring, direct I/O\n", "write-back");
 	if (info->state_flags & PCACHE_STATE_DEGRADED)
 		printf("%-18s degraded: the backing fails or the log cannot be read, write-back retries\n", "health");
 	if (info->state_flags & PCACHE_STATE_FAILSTOP)

@@ -94,7 +94,7 @@ static int on_zeroes(void *user, uint64_t off, uint64_t len)
 static int on_submit(void *user, struct pcache_backing_io *io, uint32_t kind, void *buf, uint64_t off, uint64_t len)
 {
 	(void)user, (void)io, (void)kind, (void)buf, (void)off, (void)len;
-	fail_msg("this version calls no submit");
+	fail_msg("only a queue calls submit");
 	return -EIO;
 }
 

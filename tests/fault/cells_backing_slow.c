@@ -300,8 +300,8 @@ uint64_t backing_hang(uint32_t col)
 /* ---- other threads, and a table with submit -------------------------------------------------------------------------- */
 
 /*
- * The engine calls the synchronous callbacks. A program may have them done by other threads; and its table may have a submit callback, which is not called: one that
- * completes a request before it returns would otherwise be the hard case.
+ * A program may have the synchronous callbacks done by other threads; and its table may have a submit callback, which gets the writes of write-back: one that
+ * completes a request before it returns is the hard case.
  */
 static _Atomic uint64_t submit_nr, moved_nr;
 static struct pcache_backing_ops real_ops;
@@ -392,7 +392,8 @@ static struct pcache_backing *attach(struct mem_backing *mb, bool moved)
 
 	mem_backing_get_ops(mb, &real_ops);
 	ops = real_ops;
-	ops.submit = submit_at_once;
+	if (!moved)
+		ops.submit = submit_at_once;
 	if (moved) {
 		ops.read = moved_read;
 		ops.write = moved_write;
@@ -429,8 +430,8 @@ static void submit_alone_is_refused(struct mem_backing *mb)
 
 uint64_t backing_async(uint32_t col, bool moved)
 {
+	uint64_t calls, submitted = atomic_load(&submit_nr);
 	struct scene scene;
-	uint64_t calls;
 
 	threaded_scene(&scene);
 	scene.rig.o.attach = moved ? attach_moved : attach_submit;
@@ -445,7 +446,8 @@ uint64_t backing_async(uint32_t col, bool moved)
 	assert_int_equal(run_column(&scene, col), 0);
 	calls = (moved ? atomic_load(&moved_nr) : scene_calls(&scene)) - calls;
 	scene_recovers(&scene);
-	assert_int_equal(atomic_load(&submit_nr), 0);
+	submitted = atomic_load(&submit_nr) - submitted;
+	assert_true(moved ? submitted == 0 : submitted != 0 || col == BK_CLOSE || col == BK_ZEROES);
 	submit_alone_is_refused(scene.rig.mb);
 	scene_down(&scene);
 	return calls;

@@ -39,7 +39,8 @@ static bool world_init(struct crash_run *run, uint32_t depth)
 	w->run = run;
 	w->depth = depth;
 	pc_oracle_disk_init(&w->disk);
-	w->tweaks = (struct pc_tweaks){.fork_page = &no_fork, .nonce = draw_nonce, .nonce_user = w};
+	w->tweaks = (struct pc_tweaks){.fork_page = &no_fork, .nonce = draw_nonce, .nonce_user = w,
+				       .pass_min_slots = 1, .pass_part_bytes = 4096};
 	w->oracle = crash_must(pc_oracle_new(&oracle_options));
 	crash_set_mode(w, 0);
 	pc_oracle_disk_format(w->oracle, &w->disk);

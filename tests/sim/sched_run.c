@@ -544,6 +544,8 @@ static void world_init(struct run *run, uint32_t depth)
 	w->run = run;
 	w->depth = depth;
 	w->tweaks = (struct pc_tweaks){ .shard_nr = shape->shard_nr,
+					.pass_min_slots = 1,
+					.pass_part_bytes = 4096,
 					.stripe_bytes = shape->stripe_bytes,
 					.data_head_nr = shape->data_head_nr,
 					.replay_records = (shape->shard_nr + shape->data_head_nr) % 4,
