@@ -155,6 +155,21 @@ int pc_heads_alloc(struct pc_heads *heads, uint32_t len_blk, uint32_t leave_nr, 
 	return rc;
 }
 
+bool pc_heads_alloc_one(struct pc_heads *heads, uint32_t len_blk, struct pc_piece *out_piece)
+{
+	struct pc_head *head = &heads->heads[thread_number() % heads->head_nr];
+	uint32_t piece_nr = 0;
+
+	pc_spin_lock(&head->lock);
+	if (head->seg_id != PC_SEG_NONE && len_blk <= heads->map->segment_blk - head->next_blk &&
+	    !is_damaged(heads, head)) {
+		add_piece(heads, out_piece, &piece_nr, head->seg_id, head->next_blk, len_blk);
+		head->next_blk += len_blk;
+	}
+	pc_spin_unlock(&head->lock);
+	return piece_nr != 0;
+}
+
 void pc_heads_unalloc(struct pc_heads *heads, const struct pc_piece *pieces, uint32_t piece_nr)
 {
 	for (uint32_t i = 0; i < piece_nr; i++)

@@ -130,6 +130,7 @@ struct pcache {
 	bool strict; /* ordering */
 	bool commit_write; /* a write is durable on return */
 	bool guard_fence; /* data is fenced before its slot */
+	bool write_one; /* small writes may go the short way of core/write_one.c */
 	bool read_cache;
 	bool caller_maintains;
 	bool full_is_error;

@@ -22,6 +22,7 @@
 #include "base/sched.h"
 #include "core/append.h"
 #include "core/cache.h"
+#include "core/write_one.h"
 #include "pcache/errors.h"
 
 #define INLINE_KEYS 4u
@@ -445,6 +446,10 @@ int pc_core_write(struct pcache *cache, const struct pcache_range *ranges, uint3
 		total += ranges[i].len;
 	if (rc || total == 0)
 		return rc;
+	if (range_nr == 1 && total <= PC_CHUNK_BYTES &&
+	    pc_write_one(cache, ranges[0].buf, ranges[0].off >> cache->block_shift,
+			 (uint32_t)(total >> cache->block_shift)))
+		return 0;
 	if (total <= cache->atomic_max_bytes)
 		return write_atomic(cache, ranges, range_nr, total, flags);
 	if (range_nr > 1)

@@ -303,6 +303,8 @@ static inline uint32_t pc_cells_to_slots(uint32_t cell_nr)
 /* Encoding: a KEYS kset is built in a zeroed buffer of slots: cell 0 is left for the header, keys follow from cell 1. */
 void pc_key_encode(const struct pc_key *key, struct pcm_key *out_cell);
 void pc_key_decode(const struct pcm_key *cell, struct pc_key *out_key); /* checks nothing: see pc_key_check */
+/* One slot with one key of DATA of one chunk, whose CRC is crc, sealed: 8 words. What pc_key_encode and pc_kset_seal do, faster. */
+void pc_kset_encode_one(uint64_t *out_slot, uint64_t pos, uint64_t nonce, const struct pc_key *key, uint32_t crc);
 /* Seals the header of a KEYS kset whose cells 1.. are in place: buf has slot_nr * 64 bytes, 8-byte aligned. */
 void pc_kset_seal(void *buf, uint64_t pos, uint64_t nonce, uint32_t slot_nr, uint32_t key_nr);
 void pc_kset_encode_void(void *slot, uint64_t pos, uint64_t nonce, uint32_t slot_nr);

@@ -133,6 +133,21 @@ PC_MEDIA_INLINE void pc_media_copy(struct pc_media *media, uint64_t media_off, c
 		media->ops->copy(media, media_off, src, len);
 }
 
+/* As pc_media_copy, of one line that this thread has just put together: word by word, since a wide load would wait until the narrow stores have left the processor's queue, behind those of the data. */
+PC_MEDIA_INLINE void pc_media_copy_line(struct pc_media *media, uint64_t media_off, const uint64_t *words)
+{
+#if defined(__x86_64__)
+	if (media->lines) {
+		long long *to = (long long *)(void *)(media->lines + media_off);
+
+		for (uint32_t i = 0; i < PC_CACHE_LINE_BYTES / sizeof(*words); i++)
+			__builtin_ia32_movnti64(to + i, (long long)words[i]);
+		return;
+	}
+#endif
+	pc_media_copy(media, media_off, words, PC_CACHE_LINE_BYTES);
+}
+
 PC_MEDIA_INLINE void pc_media_flush(struct pc_media *media, uint64_t media_off, uint64_t len)
 {
 	media->ops->flush(media, media_off, len);

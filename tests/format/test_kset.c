@@ -359,6 +359,31 @@ static void position_and_nonce_come_first(void **state)
 	free(image.buf);
 }
 
+/* Two ways to the one image of a kset with one key: every field at its limits. */
+static void one_key_the_short_way(void **state)
+{
+	const uint64_t wide[] = { 0, 1, UINT64_C(0x0123456789abcdef), UINT64_MAX };
+
+	(void)state;
+	for (uint32_t i = 0; i < 4 * 4 * 4 * 4; i++) {
+		const uint64_t a = wide[i % 4], b = wide[i / 4 % 4], c = wide[i / 16 % 4], d = wide[i / 64];
+		const struct pc_key key = { .vol_blk = a,
+					    .gen = b,
+					    .crc = (uint32_t)c,
+					    .seg_id = (uint32_t)d,
+					    .len_blk = (uint32_t)a,
+					    .seg_blk = (uint16_t)b,
+					    .geom = (uint8_t)c,
+					    .flags = (uint8_t)d };
+		uint64_t words[PC_SLOT_BYTES / sizeof(uint64_t)], general[PC_SLOT_BYTES / sizeof(uint64_t)] = { 0 };
+
+		pc_key_encode(&key, (struct pcm_key *)(void *)((uint8_t *)general + PC_CELL_BYTES));
+		pc_kset_seal(general, c, d, 1, 1);
+		pc_kset_encode_one(words, c, d, &key, key.crc);
+		assert_memory_equal(words, general, sizeof(words));
+	}
+}
+
 static void a_torn_kset_of_two_slots(void **state)
 {
 	const uint32_t lens_blk[] = { 8, 8, 8 };
@@ -634,6 +659,7 @@ int main(void)
 		cmocka_unit_test(bad_keys_behind_good_ones),
 		cmocka_unit_test(unknown_types_and_flags),
 		cmocka_unit_test(sealed_noise),
+		cmocka_unit_test(one_key_the_short_way),
 		cmocka_unit_test(lines_of_text),
 		cmocka_unit_test(results_have_names),
 	};
