@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The write that nearly all writes are: one range of at most one CRC chunk, into the open segment, with a free position in the log. The steps and their order are those of core/write.c; what it
- * decides anew for every request (pieces, keys, cells, ranges over several shards) is constant here. Whatever is not as usual is left to it, with nothing changed.
+ * decides anew for every request (pieces, keys, cells, ranges over several shards) is constant here. Whatever is not as usual is left to it, with nothing changed. (Where others take
+ * the last position at that moment, the room that was allocated is given up.)
  *
  * Between two locked instructions of this thread the stores of its last write drain, and everything here that is not behind one runs meanwhile; so there are three, close together, before
  * the first store, and none behind it.
@@ -22,7 +23,9 @@ static bool is_usual(struct pcache *cache, uint64_t blk, uint32_t len_blk)
 #endif
 	return cache->write_one && len_blk <= cache->chunk_blk &&
 	       blk + len_blk <= pc_index_stripe_end(cache->index, blk) &&
-	       !atomic_load_explicit(&cache->admit.slow, memory_order_relaxed);
+	       !atomic_load_explicit(&cache->admit.slow, memory_order_relaxed) &&
+	       atomic_load_explicit(&cache->log.head, memory_order_relaxed) <
+		       atomic_load_explicit(&cache->log.writer_limit, memory_order_relaxed);
 }
 
 static void count(_Atomic uint64_t *counter, uint64_t add)
