@@ -327,7 +327,11 @@ static void open_cache(struct bench *bench, const char *dir)
 int main(int argc, char **argv)
 {
 	static struct bench bench = { .random = 88172645463325252u, .key_nr = 131072, .len = 4096 };
-	const struct pc_index_params params = { .shard_nr = SHARD_NR, .stripe_blk = 2048 };
+	struct pc_index_params params = { .shard_nr = SHARD_NR,
+					  .stripe_blk = 2048,
+					  .segment_nr = 128,
+					  .segment_blk = 32768,
+					  .slot_nr = UINT64_C(1) << 32 };
 	double seconds = 4;
 
 	if (argc < 2 || argc > 5)
@@ -340,6 +344,7 @@ int main(int argc, char **argv)
 		seconds = strtod(argv[4], NULL);
 	if (bench.len == 0 || bench.len % BLOCK_UNIT || bench.len > 4096 || bench.key_nr == 0)
 		die("BLOCK-BYTES is a multiple of 512 up to 4096, KEYS at least 1");
+	params.volume_blk = bench.key_nr * bench.len / BLOCK_UNIT;
 	setenv("PMEM2_FORCE_GRANULARITY", "CACHE_LINE", 0);
 	bench.buf = aligned_alloc(4096, 4096);
 	if (!bench.buf || pc_index_new(&params, &bench.index))
