@@ -27,6 +27,7 @@
 
 #define INLINE_KEYS 4u
 #define INLINE_CELLS 16u
+#define PREFETCH_RANGES_MAX 64u /* more than a processor has under way */
 
 /* A key of the request and where its bytes come from. */
 struct wkey {
@@ -273,6 +274,24 @@ static void op_count_locked(const struct op *op)
 		count(&stats->discard_bytes, op->ranges[0].len);
 }
 
+/*
+ * The index's cache misses come while the data is copied; the insert itself waits for the fence. A long range ends in another leaf than it begins in; what lies between is
+ * asked for by the processor itself, or is little.
+ */
+static void op_prefetch_locked(const struct op *op)
+{
+	struct pcache *cache = op->cache;
+
+	for (uint32_t i = PC_MIN(op->range_nr, PREFETCH_RANGES_MAX); i-- > 0;) {
+		const struct pcache_range *range = &op->ranges[i];
+
+		if (range->len > PC_CHUNK_BYTES)
+			pc_index_prefetch_locked(cache->index, (range->off + range->len - 1) >> cache->block_shift);
+		if (range->len)
+			pc_index_prefetch_locked(cache->index, range->off >> cache->block_shift);
+	}
+}
+
 /* Locks, reserves, stores, inserts, unlocks. PCACHE_E_FULL: no position; nothing is locked and nothing has changed. */
 static int op_commit_once(struct op *op)
 {
@@ -282,8 +301,7 @@ static int op_commit_once(struct op *op)
 	int rc;
 
 	pc_index_lock(cache->index, op->mask);
-	/* The index's cache misses of a small write come while its data is copied; the insert itself waits for the fence. */
-	pc_index_prefetch_locked(cache->index, op->ranges[0].off >> cache->block_shift);
+	op_prefetch_locked(op);
 	rc = pc_index_reserve_locked(cache->index, op->mask, op->reserve_nr);
 #ifdef PC_PLANTS
 	op->planted_epoch_pos = atomic_load(&cache->log.epoch_pos);

@@ -124,6 +124,28 @@ static const char *check_hint(const struct pc_shard *shard)
 	return NULL;
 }
 
+static const char *check_next(const struct pc_shard *shard)
+{
+	struct pc_shard_at at = { 0, 0, 0 };
+
+	if (shard->next_blk == PC_NO_HINT)
+		return NULL;
+	while (!pc_shard_is_end(shard, at)) {
+		struct pc_extent extent = pc_shard_get(shard, at);
+
+		if (extent.vol_blk + extent.len_blk > shard->next_blk)
+			break;
+		at.slot_idx++;
+		at = pc_shard_settle(shard, at);
+	}
+	if (pc_shard_is_end(shard, at))
+		return pc_shard_is_end(shard, shard->next_at) ? NULL : "the next place is not the end";
+	if (at.node_idx != shard->next_at.node_idx || at.leaf_idx != shard->next_at.leaf_idx ||
+	    at.slot_idx != shard->next_at.slot_idx)
+		return "the next place is another";
+	return NULL;
+}
+
 const char *pc_shard_check_locked(const struct pc_shard *shard)
 {
 	struct check check = { .shard = shard };
@@ -140,5 +162,7 @@ const char *pc_shard_check_locked(const struct pc_shard *shard)
 	if (check.extent_nr != atomic_load_explicit(&shard->extent_nr, memory_order_relaxed))
 		return "extent_nr is wrong";
 	text = check_hint(shard);
+	if (text == NULL)
+		text = check_next(shard);
 	return text != NULL ? text : check_memory(shard);
 }

@@ -14,12 +14,13 @@ static uint64_t extent_end(const struct pc_extent *extent)
 	return extent->vol_blk + extent->len_blk;
 }
 
-/* The place of the first extent that ends after vol_blk, for a change: whatever the hint said before is void. */
+/* The place of the first extent that ends after vol_blk, for a change: whatever was remembered before is void. A long write comes chunk by chunk, each where the last one ended. */
 static struct pc_shard_at find_to_change(struct pc_shard *shard, uint64_t vol_blk)
 {
-	struct pc_shard_at at = pc_shard_find_locked(shard, vol_blk);
+	struct pc_shard_at at = shard->next_blk == vol_blk ? shard->next_at : pc_shard_find_locked(shard, vol_blk);
 
 	shard->hint_blk = PC_NO_HINT;
+	shard->next_blk = PC_NO_HINT;
 	return at;
 }
 
@@ -131,8 +132,13 @@ void pc_shard_replace_locked(struct pc_shard *shard, uint64_t vol_blk, uint64_t 
 			return;
 		}
 	}
-	if (extent != NULL)
-		pc_shard_slot_insert(shard, at, extent);
+	if (extent != NULL) {
+		at = pc_shard_slot_insert(shard, at, extent);
+		at.slot_idx++;
+		at = pc_shard_settle(shard, at);
+	}
+	shard->next_blk = end_blk;
+	shard->next_at = at;
 }
 
 /* ---- look-up ----------------------------------------------------------------------------------------------------------- */

@@ -62,6 +62,8 @@ struct pc_shard {
 	uint64_t newest_pos; /* highest position of any extent that ever was here */
 	uint64_t hint_blk; /* a search for this block leads to that leaf; PC_NO_HINT */
 	struct pc_shard_at hint_at;
+	uint64_t next_blk; /* the first extent that ends after this block is at next_at, or there is none; PC_NO_HINT */
+	struct pc_shard_at next_at;
 	uint32_t taken_leaf_nr; /* from the arena */
 	uint32_t taken_node_nr;
 	struct pc_fill *fills;

@@ -36,6 +36,7 @@ int pc_shard_init(struct pc_shard *shard, const struct pc_shard_params *params)
 	shard->arena = params->arena;
 	shard->more_regions = params->more_regions;
 	shard->hint_blk = PC_NO_HINT;
+	shard->next_blk = PC_NO_HINT;
 	return pc_spin_init(&shard->lock, PC_RANK_SHARD, params->shard_idx);
 }
 

@@ -595,6 +595,14 @@ static void plant(struct pc_shard *shard, uint32_t damage)
 		shard->hint_blk = extent.vol_blk;
 		shard->hint_at = (struct pc_shard_at){ .node_idx = shard->node_nr };
 		break;
+	case 28:
+		shard->next_blk = extent.vol_blk + extent.len_blk;
+		shard->next_at = (struct pc_shard_at){ .node_idx = 1, .leaf_idx = 1, .slot_idx = 5 };
+		break;
+	case 29:
+		shard->next_blk = extent.vol_blk;
+		shard->next_at = (struct pc_shard_at){ .node_idx = shard->node_nr };
+		break;
 	case 26:
 		shard->node_nr = shard->root_cap + 1;
 		break;
@@ -609,7 +617,7 @@ static void plant(struct pc_shard *shard, uint32_t damage)
 	}
 }
 
-#define DAMAGE_NR 28u
+#define DAMAGE_NR 30u
 
 static void test_check_finds_planted_damage(void **state)
 {
