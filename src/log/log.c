@@ -38,7 +38,9 @@ int pc_log_init(struct pc_log *log, struct pc_layout *layout, struct pc_segmap *
 	log->flush_reserve_slots = page ? PC_MIN(2 * PC_PAGE_BYTES / PC_SLOT_BYTES, log->slots_per_seg / 2) : 8;
 	log->poison_reserve_slots = log->slots_per_seg / 4;
 	log->max_segs = PC_MAX(4u, layout->super.segment_nr / 4);
-	log->ring_nr = layout->super.segment_nr;
+	log->ring_nr = 1;
+	while (log->ring_nr < layout->super.segment_nr)
+		log->ring_nr *= 2;
 	for (uint32_t i = 0; i < PC_INFLIGHT_NR; i++)
 		atomic_init(&log->inflight[i].low_pos, PC_POS_IDLE);
 	log->ring = calloc(log->ring_nr, sizeof(*log->ring));
@@ -71,7 +73,7 @@ void pc_log_fini(struct pc_log *log)
 
 void pc_log_set_seg(struct pc_log *log, uint64_t ordinal, uint32_t seg_id, uint64_t nonce)
 {
-	log->ring[ordinal % log->ring_nr] = (struct pc_log_seg){ .nonce = nonce, .seg_id = seg_id };
+	log->ring[ordinal & (log->ring_nr - 1)] = (struct pc_log_seg){ .nonce = nonce, .seg_id = seg_id };
 }
 
 void pc_log_set_cap_end(struct pc_log *log, uint64_t cap_end)

@@ -45,8 +45,8 @@ struct pc_log {
 	uint32_t flush_reserve_slots; /* at the end of the capacity, for flushes only */
 	uint32_t poison_reserve_slots; /* before these, for POISON keys and flushes */
 	uint32_t max_segs; /* writers do not let the log grow beyond this */
-	struct pc_log_seg *ring; /* by ordinal % segment_nr; entries of [tail, cap_end) are constant */
-	uint32_t ring_nr;
+	struct pc_log_seg *ring; /* by ordinal, modulo ring_nr; entries of [tail, cap_end) are constant */
+	uint32_t ring_nr; /* a power of two, not less than the segments */
 	struct pc_mutex lock; /* PC_RANK_LOG: extension, tail */
 	_Atomic uint64_t cap_end;
 	_Atomic uint64_t tail; /* first position of the oldest segment */
@@ -86,7 +86,7 @@ static inline uint64_t pc_log_seg_start(const struct pc_log *log, uint64_t pos)
 
 static inline const struct pc_log_seg *pc_log_seg(const struct pc_log *log, uint64_t pos)
 {
-	return &log->ring[pc_log_ordinal(log, pos) % log->ring_nr];
+	return &log->ring[pc_log_ordinal(log, pos) & (log->ring_nr - 1)];
 }
 
 uint64_t pc_log_media_off(const struct pc_log *log, uint64_t pos);

@@ -46,9 +46,9 @@ static int adopt_log_seg(struct pcache *cache, const struct pc_segrec *rec, uint
 		pc_segmap_adopt(&cache->map, rec->seg_id, PC_SS_FREE);
 		return 0;
 	}
-	if (rec->ordinal >= PC_ORDINAL_MAX || rec->ordinal - tail_ordinal >= log->ring_nr)
+	if (rec->ordinal >= PC_ORDINAL_MAX || rec->ordinal - tail_ordinal >= cache->map.segment_nr)
 		return pc_recovery_corrupt(cache, "ordinal out of bounds", 0);
-	if (log->ring[rec->ordinal % log->ring_nr].seg_id != PC_SEG_NONE)
+	if (log->ring[rec->ordinal & (log->ring_nr - 1)].seg_id != PC_SEG_NONE)
 		return pc_recovery_corrupt(cache, "two segments with one ordinal", rec->ordinal << log->slots_shift);
 	pc_log_set_seg(log, rec->ordinal, rec->seg_id, rec->nonce);
 	pc_segmap_adopt(&cache->map, rec->seg_id, PC_SS_LOG);
