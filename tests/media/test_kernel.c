@@ -108,7 +108,7 @@ static void copy_and_load(uint64_t off, const uint8_t *src, uint8_t *back, size_
 static void test_every_length_and_alignment(void **state)
 {
 	static const size_t shifts[] = { 1, 8, 17, 32, 63, 64 };
-	_Alignas(64) static uint8_t src[LEN_MAX + LINE], back[LEN_MAX + 2 * LINE];
+	_Alignas(64) static uint8_t src[LEN_MAX + LINE + 1], back[LEN_MAX + 2 * LINE];
 
 	(void)state;
 	fill_random(src, sizeof(src), 4711);

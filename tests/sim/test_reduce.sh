@@ -24,9 +24,10 @@ fail() {
 
 # compile TEST LIBRARY PROGRAM
 compile() {
+	uring=$(pkg-config --libs liburing 2>/dev/null) || uring=
 	# shellcheck disable=SC2086
 	"$PCACHE_CC" $flags -I"$PCACHE_SOURCE_DIR/tests" -I"$PCACHE_SOURCE_DIR/src" -I"$PCACHE_SOURCE_DIR/include" "$1" \
-		"$lib/lib${2}_testlib.a" "$lib/lib${2}_internal.a" -lcmocka -lpmem2 -lisal -lpthread -lm -ldl -o "$3"
+		"$lib/lib${2}_testlib.a" "$lib/lib${2}_internal.a" -lcmocka -lpmem2 -lisal $uring -lpthread -lm -ldl -o "$3"
 }
 
 for plant in no-write-fence kset-after-ack newest-copy-first no-voids-at-open; do

@@ -4,7 +4,8 @@
  * word.
  *
  *   guard            option media_guard, before open
- *   open, close      close ends with a flush; without it the process just leaves
+ *   open, close      close ends with a flush; without it the process just leaves, and at page granularity with it what was not flushed
+ *   flush
  *   write:B:N:V      writes N blocks from B on with version V, in one call each
  *   read:B:N:V       each must be of version V; V is `lost` where PCACHE_E_POISONED is wanted
  *   drain, drain-lost
@@ -151,6 +152,8 @@ static void run(const char *step)
 		do_open(step);
 	else if (strcmp(text, "close") == 0)
 		must(pcache_close(cache), step);
+	else if (strcmp(text, "flush") == 0)
+		must(pcache_flush(cache), step);
 	else if (strcmp(text, "write") == 0 && arg[3])
 		do_write(step, first, nr, strtoull(arg[3], NULL, 10));
 	else if (strcmp(text, "read") == 0 && arg[3])

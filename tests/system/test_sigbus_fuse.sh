@@ -92,12 +92,12 @@ for crc in on off; do
 	# Without the guard a hit ends the process, and nothing else is lost by that.
 	expect $SIGBUS open read:0:5:1 read:5:1:1
 	expect $SIGBUS open read:32:8:2 read:40:1:2
-	expect 0 open read:0:5:1 read:6:26:1 read:32:8:2 read:41:23:2 write:100:1:7 read:100:1:7
+	expect 0 open read:0:5:1 read:6:26:1 read:32:8:2 read:41:23:2 write:100:1:7 flush read:100:1:7
 	expect 0 open read:100:1:7 read:41:23:2
 
 	# With it clean data comes from the backing, dirty data is lost and says so, and the rest goes on.
 	expect 0 guard open read:0:32:1 info:media-errors:1 info:quarantined:1 read:32:8:2 read:40:1:lost read:41:23:2 \
-		write:101:1:7 read:101:1:7 read:40:1:lost
+		write:101:1:7 flush read:101:1:7 read:40:1:lost
 	expect 0 guard open read:40:1:lost drain-lost read:40:1:lost read:32:8:2 read:41:23:2 close
 	dd if="$BACKING" of="$DISK_DIR/block" bs=4096 skip=40 count=1 2>/dev/null
 	dd if="$BACKING" of="$DISK_DIR/next" bs=4096 skip=41 count=1 2>/dev/null
@@ -138,7 +138,7 @@ echo "  both copies"
 
 # The log: 100 writes without a close, then a page of it.
 fresh
-expect 0 open write:200:100:5
+expect 0 open write:200:100:5 flush
 log_off=$("$PCACHE" dump "$STORE" --super | sed -nE 's/.*data_off[^0-9]*([0-9]+).*/\1/p' | head -n 1)
 umount_cache
 mount_cache
