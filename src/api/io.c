@@ -166,6 +166,11 @@ PCACHE_API int pcache_drain(struct pcache *cache, pcache_progress_fn progress, v
 	if (cache->read_only)
 		return PCACHE_E_READ_ONLY;
 	pc_core_drain_begin(cache);
+	/*
+	 * Before the flush: what lies below is below its mark too, so an overwrite behind the mark holds it. A version between mark and the head of later would count as one whose turn comes,
+	 * and nothing would hold it until then.
+	 */
+	pc_core_drain_mark(cache, atomic_load(&cache->log.head));
 	/* A flush first: at page granularity nothing goes to the backing that is not durable in the cache. */
 	rc = pc_core_flush(cache);
 	if (!rc)

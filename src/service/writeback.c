@@ -114,7 +114,8 @@ static bool sweep_has_seen(struct pcache *cache, const struct pc_extent *version
 	if (!swept_end)
 		return false;
 	/* Poison: the sweep has met the version, and it is lost. */
-	return (found->pos >= version->pos && found->pos < swept_end) || (found->flags & PC_EXT_TYPE_MASK) == PC_EXT_POISON;
+	return (found->pos >= version->pos && found->pos < swept_end) ||
+	       (found->flags & PC_EXT_TYPE_MASK) == PC_EXT_POISON;
 }
 
 /* Adds those parts of version that must be written. Its segment is pinned. */
@@ -343,8 +344,8 @@ static int write_hidden(struct pcache *cache, const struct pc_wb_sweep *sweep, u
 }
 
 /* *out_end: of the batch, once *out_complete. */
-static int sweep_batch(struct pcache *cache, struct pc_wb_sweep *sweep, uint64_t from, uint64_t limit, uint64_t *out_end,
-		       bool *out_complete)
+static int sweep_batch(struct pcache *cache, struct pc_wb_sweep *sweep, uint64_t from, uint64_t limit,
+		       uint64_t *out_end, bool *out_complete)
 {
 	struct pc_writeback *wb = cache->writeback;
 	bool is_pass = sweep == &wb->pass;
@@ -369,9 +370,17 @@ static int write_batch(struct pcache *cache, uint64_t from, uint64_t limit, uint
 {
 	struct pc_writeback *wb = cache->writeback;
 	struct pc_wb_sweep own = { 0 };
+	bool is_pass = pc_wb_pass_pays(cache, from, limit);
 	int rc;
 
-	if (pc_wb_pass_pays(cache, from, limit))
+	if (is_pass && !wb->pass.active) {
+		rc = pc_wb_sweep_begin(cache, &wb->pass, from, limit, true);
+		if (rc)
+			return rc;
+		/* With strict it ends with its epoch: a short one is read from the log sooner than looked for in the whole index. */
+		is_pass = !cache->strict || pc_wb_pass_pays(cache, from, wb->pass.end);
+	}
+	if (is_pass)
 		return sweep_batch(cache, &wb->pass, from, limit, out_end, out_complete);
 	/* Another batch may bring older versions over what the pass has written. */
 	wb->pass.active = false;
@@ -535,7 +544,6 @@ int pc_service_drain(struct pcache *cache, pcache_progress_fn progress, void *us
 	uint64_t target = atomic_load(&cache->log.head), total = pc_service_dirty_bytes(cache);
 	int rc = 0;
 
-	pc_core_drain_mark(cache, target);
 	while (pc_layout_tail(&cache->layout).dirty_tail_pos < target) {
 		rc = pc_writeback_step(cache);
 		if (rc < 0)
