@@ -44,9 +44,9 @@ void pc_heads_fini(struct pc_heads *heads);
  */
 int pc_heads_alloc(struct pc_heads *heads, uint32_t len_blk, uint32_t leave_nr, struct pc_piece *pieces,
 		   uint32_t *out_piece_nr, bool *out_took);
-/* Gives up an allocation that no key refers to. Its room is gone until the segment is reclaimed. */
 /* One piece out of the segment that is open, or false, and nothing has changed. Not at page granularity. */
 bool pc_heads_alloc_one(struct pc_heads *heads, uint32_t len_blk, struct pc_piece *out_piece);
+/* Gives up an allocation that no key refers to. Its room is gone until the segment is reclaimed. */
 void pc_heads_unalloc(struct pc_heads *heads, const struct pc_piece *pieces, uint32_t piece_nr);
 
 #endif

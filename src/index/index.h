@@ -3,7 +3,7 @@
  * Index: which range of the backing is cached where. Extents never intersect.
  *
  * The space of volume blocks is cut into stripes of stripe_blk blocks; stripe s belongs to shard (hash of s) % shard_nr. Each shard has
- * a mutex (rank PC_RANK_SHARD, sub-rank shard number) and a sorted structure of extents. A request locks all its shards in ascending order:
+ * a spin lock (rank PC_RANK_SHARD, sub-rank shard number) and a sorted structure of extents. A request locks all its shards in ascending order:
  * pc_index_mask gives the set, one bit per shard.
  *
  * A DATA extent lies within one CRC chunk of its allocation (at most PC_CHUNK_BYTES), so it carries exactly one CRC; a ZERO or POISON extent may

@@ -42,7 +42,7 @@ void pc_log_reader_reset(struct pc_log_reader *reader)
 	reader->seg_pos = UINT64_MAX;
 }
 
-/* The nonce of the segment of pos: to look it up takes a division. */
+/* The nonce of the segment of pos, looked up once for each segment. */
 static uint64_t nonce_at(struct pc_log_reader *reader, uint64_t pos)
 {
 	uint64_t seg_pos = pc_log_seg_start(reader->log, pos);

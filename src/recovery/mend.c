@@ -235,6 +235,7 @@ int pc_recovery_mend(struct pcache *cache, const struct pc_replay *replay)
 		rc = store_open_tail(cache, 0);
 	if (!rc)
 		rc = mend_log(cache, replay, head);
+	/* Order: what an earlier life wrote to the backing before the mark of this open counts on it. */
 	if (!rc)
 		rc = pc_backing_flush(cache->backing);
 	if (!rc)
