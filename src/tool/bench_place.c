@@ -238,6 +238,12 @@ static int choose_place(struct bench_place *place, const struct bench_args *args
 	}
 	room_bytes = room_in(dir, args, &tmpfs);
 	fits = choose_sizes(place, args, room_bytes);
+	if (access(dir, W_OK | X_OK) < 0) {
+		int result = tool_fail(dir, -errno);
+
+		free(parent);
+		return result;
+	}
 	if (!fits || !name_files(place, dir, path)) {
 		char want[TOOL_BYTES_TEXT], room[TOOL_BYTES_TEXT];
 
