@@ -56,6 +56,8 @@ struct pc_stage *pc_media_new_stage(void);
 void pc_media_advise_random(const struct pc_media_file *file, void *address);
 /* As the op copy, by a call. What it cannot store makes every later sync fail. */
 void pc_media_store_by_call(struct pc_media_file *file, uint64_t media_off, const void *src, size_t len);
+/* As the op begin. */
+void pc_media_begin_by_call(struct pc_media_file *file, uint64_t media_off, uint64_t len);
 
 /* An error of libpmem2 as -errno. */
 int pc_media_from_pmem2(int rc);

@@ -36,6 +36,8 @@ struct pc_media_ops {
 	void (*flush)(struct pc_media *media, uint64_t media_off, uint64_t len);
 	/* Makes this thread's copies and flushes durable; at page granularity nothing. */
 	void (*fence)(struct pc_media *media);
+	/* Stores of a range are on their way from now on, and the sync that follows waits less. Promises nothing. NULL: there is no such thing. */
+	void (*begin)(struct pc_media *media, uint64_t media_off, uint64_t len);
 	/* Page granularity: makes all stores of all threads durable; 0 or -errno. Else: fence, 0. */
 	int (*sync)(struct pc_media *media);
 	/* Reads through the file descriptor: 0; -EIO poison; PCACHE_E_TRUNCATED past the end of the file; other -errno. */
@@ -116,7 +118,7 @@ void pc_media_close(struct pc_media *media);
 
 /* As the op copy; what was stored last is what a load gives, and the next sync writes it. */
 void pc_stage_store(struct pc_media *media, uint64_t media_off, const void *src, size_t len);
-/* Hands everything to the op copy. */
+/* Hands everything to the op copy, for a sync that follows at once. */
 void pc_stage_write(struct pc_media *media);
 /* The same for what it has of a range. */
 void pc_stage_write_range(struct pc_media *media, uint64_t media_off, uint64_t len);

@@ -190,6 +190,14 @@ static void file_copy(struct pc_media *media, uint64_t media_off, const void *sr
 		(void)file->memcpy_fn(file->writable + media_off, src, len, file->copy_flags);
 }
 
+static void file_begin(struct pc_media *media, uint64_t media_off, uint64_t len)
+{
+	struct pc_media_file *file = pc_media_file_of(media);
+
+	if (file->store_by_call)
+		pc_media_begin_by_call(file, media_off, len);
+}
+
 static void file_flush(struct pc_media *media, uint64_t media_off, uint64_t len)
 {
 	const struct pc_media_file *file = pc_media_file_of(media);
@@ -283,6 +291,7 @@ static void file_close(struct pc_media *media)
 
 const struct pc_media_ops pc_media_file_ops = {
 	.copy = file_copy,
+	.begin = file_begin,
 	.flush = file_flush,
 	.fence = file_fence,
 	.sync = file_sync,

@@ -160,14 +160,23 @@ static void write_window_locked(struct pc_media *media, uint32_t idx)
 		clear_window_locked(stage, idx);
 }
 
+/* The disk gets to work on a window while the next one is written. After the last one comes the sync. */
 void pc_stage_write(struct pc_media *media)
 {
 	struct pc_stage *stage = media->stage;
+	uint64_t begin_off = NO_WINDOW, begin_bytes = 0;
 
 	pc_mutex_lock(&stage->lock);
 	for (uint32_t i = 0; i < stage->window_nr && !pc_media_error(media); i++) {
-		if (!PC_PLANTED(PC_PLANT_STAGE_KEPT) || i > 0)
-			write_window_locked(media, i);
+		uint64_t base_off = atomic_load_explicit(&stage->base_off[i], memory_order_relaxed);
+
+		if (base_off == NO_WINDOW || (PC_PLANTED(PC_PLANT_STAGE_KEPT) && i == 0))
+			continue;
+		if (begin_off != NO_WINDOW && media->ops->begin)
+			media->ops->begin(media, begin_off, begin_bytes);
+		begin_off = base_off;
+		begin_bytes = stage->windows[i].end_off - base_off;
+		write_window_locked(media, i);
 	}
 	pc_mutex_unlock(&stage->lock);
 }

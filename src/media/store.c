@@ -21,9 +21,9 @@
  * No lock. Calls of several threads that overlap in a page, but not in bytes, do not disturb each other: the kernel copies under the lock of the folio or the inode.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -71,10 +71,10 @@ void pc_media_advise_random(const struct pc_media_file *file, void *address)
 void pc_media_store_by_call(struct pc_media_file *file, uint64_t media_off, const void *src, size_t len)
 {
 	const uint8_t *from = src;
-	struct stat st;
+	off_t file_bytes = lseek(file->fd, 0, SEEK_END);
 
 	/* A file that was truncated under us must not grow again, with a hole where data was. Through the mapping it would be a SIGBUS. */
-	if (fstat(file->fd, &st) != 0 || (uint64_t)st.st_size < media_off + len) {
+	if (file_bytes < 0 || (uint64_t)file_bytes < media_off + len) {
 		pc_media_fail(&file->media, PCACHE_E_TRUNCATED);
 		return;
 	}
@@ -91,4 +91,10 @@ void pc_media_store_by_call(struct pc_media_file *file, uint64_t media_off, cons
 		media_off += (uint64_t)put;
 		len -= (size_t)put;
 	}
+}
+
+void pc_media_begin_by_call(struct pc_media_file *file, uint64_t media_off, uint64_t len)
+{
+	/* Does not wait. What cannot be written is an error of the file, which the next sync gives, as it does where the kernel has begun by itself. */
+	(void)sync_file_range(file->fd, (off_t)media_off, (off_t)len, SYNC_FILE_RANGE_WRITE);
 }
