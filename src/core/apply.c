@@ -89,11 +89,21 @@ bool pc_apply_chunk(const struct pcache *cache, const struct pc_key *key, const 
 static void apply_data(struct pc_apply *apply, const struct pc_key *key, const struct pcm_le32 *crcs, uint8_t ext_flags)
 {
 	struct pcache *cache = apply->cache;
+	/* Chunks that are whole; those of a fragment begin and end in the middle. */
+	uint32_t whole_nr = PC_GEOM_HEAD(key->geom) == 0 ? key->len_blk / cache->chunk_blk : 0;
 	struct pc_extent extent;
+	struct pc_extent_run run = { &extent, crcs ? pc_raw32s(crcs) : NULL, whole_nr };
 
 	if (ext_flags & PC_EXT_DIRTY)
 		pc_segmap_dirty(&cache->map, key->seg_id, apply->share_idx, (int32_t)key->len_blk);
-	for (uint32_t i = 0; pc_apply_chunk(cache, key, crcs, apply->pos, i, &extent); i++) {
+	if (whole_nr > 1) {
+		pc_apply_chunk(cache, key, NULL, apply->pos, 0, &extent);
+		extent.flags |= ext_flags;
+		pc_index_insert_run_locked(cache->index, &run, pc_apply_displaced, apply);
+	} else {
+		whole_nr = 0;
+	}
+	for (uint32_t i = whole_nr; pc_apply_chunk(cache, key, crcs, apply->pos, i, &extent); i++) {
 		extent.flags |= ext_flags;
 		pc_index_insert_locked(cache->index, &extent, pc_apply_displaced, apply);
 	}

@@ -35,6 +35,11 @@ static inline uint32_t pc_get32(struct pcm_le32 x)
 {
 	return x.raw;
 }
+/* An array of them, as it is: the host is little-endian. */
+static inline const uint32_t *pc_raw32s(const struct pcm_le32 *x)
+{
+	return &x->raw;
+}
 static inline uint64_t pc_get64(struct pcm_le64 x)
 {
 	return x.raw;

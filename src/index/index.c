@@ -195,6 +195,29 @@ void pc_index_insert_locked(struct pc_index *index, const struct pc_extent *exte
 	}
 }
 
+void pc_index_insert_run_locked(struct pc_index *index, const struct pc_extent_run *run, pc_displaced_fn displaced,
+				void *ctx)
+{
+	struct pc_extent extent = *run->first;
+	struct pc_extent_run rest = { &extent, run->crcs, run->nr };
+
+	while (rest.nr > 0) {
+		uint64_t room_blk = pc_index_stripe_end(index, extent.vol_blk) - extent.vol_blk;
+		struct pc_extent_run part = rest;
+
+		part.nr = (uint32_t)PC_MIN(room_blk / extent.len_blk, (uint64_t)rest.nr);
+		if (part.nr != 0) {
+			pc_shard_replace_run_locked(shard_of(index, extent.vol_blk), &part, displaced, ctx);
+		} else {
+			/* Across the border. */
+			extent.crc = rest.crcs != NULL ? *rest.crcs : 0;
+			pc_index_insert_locked(index, &extent, displaced, ctx);
+			part.nr = 1;
+		}
+		pc_extent_run_skip(&rest, &extent, part.nr);
+	}
+}
+
 void pc_index_erase_locked(struct pc_index *index, uint64_t vol_blk, uint64_t len_blk, pc_displaced_fn displaced,
 			   void *ctx)
 {

@@ -41,6 +41,22 @@ _Static_assert(sizeof(struct pc_extent) == 32, "extent");
 /* The part [vol_blk, vol_blk + len_blk) of an extent, which must lie inside it. */
 struct pc_extent pc_extent_part(const struct pc_extent *extent, uint64_t vol_blk, uint32_t len_blk);
 
+/* DATA extents side by side in the volume and in one segment, each as long as first, the first of them, and with a geom of 0; crcs are theirs (NULL: 0). */
+struct pc_extent_run {
+	const struct pc_extent *first;
+	const uint32_t *crcs;
+	uint32_t nr;
+};
+
+/* run begins nr extents later; first is what it points to. */
+static inline void pc_extent_run_skip(struct pc_extent_run *run, struct pc_extent *first, uint32_t nr)
+{
+	first->vol_blk += (uint64_t)nr * first->len_blk;
+	first->seg_blk = (uint16_t)(first->seg_blk + nr * first->len_blk);
+	run->crcs = run->crcs != NULL ? run->crcs + nr : NULL;
+	run->nr -= nr;
+}
+
 /* How new range [a, a + a_len) meets old extent [b, b + b_len): one classifier, one switch. */
 enum pc_overlap {
 	PC_OVERLAP_NONE,
@@ -91,6 +107,13 @@ int pc_index_reserve_locked(struct pc_index *index, uint64_t mask, uint32_t piec
  */
 void pc_index_insert_locked(struct pc_index *index, const struct pc_extent *extent, pc_displaced_fn displaced,
 			    void *ctx);
+
+/*
+ * The same for each of a run. What displaced is shown may stand for several neighbours of one segment, position and dirtiness: it is as long as all of them, and its crc and geom mean
+ * nothing.
+ */
+void pc_index_insert_run_locked(struct pc_index *index, const struct pc_extent_run *run, pc_displaced_fn displaced,
+				void *ctx);
 
 /* Asks the processor for what an insertion at vol_blk will need, and does not wait. For a caller that has other work before the insertion. The shard is locked. */
 void pc_index_prefetch_locked(struct pc_index *index, uint64_t vol_blk);

@@ -60,6 +60,10 @@ int pc_pack_init(struct pc_pack *pack, const struct pc_index_params *params)
 	if (high_bits > 32)
 		return -EINVAL;
 	pack->high_bytes = high_bits > 16 ? 4 : high_bits > 0 ? 2 : 0;
+	pack->pos_shift = (uint8_t)(MEDIA_SHIFT + pack->media_bits);
+	pack->media_mask = low_mask(pack->media_bits);
+	pack->pos_mask = low_mask(pack->pos_bits);
+	pack->low_mask = low_mask(pack->low_bits);
 	pack->leaf_bytes = (uint32_t)(sizeof(struct pc_leaf) + PC_LEAF_NR * pack->high_bytes);
 	return 0;
 }
@@ -84,31 +88,49 @@ static void set_high(const struct pc_pack *pack, struct pc_leaf *leaf, uint32_t 
 		memcpy(&leaf->highs[2 * slot_idx], &high, sizeof(high));
 }
 
-struct pc_extent pc_leaf_get(const struct pc_pack *pack, const struct pc_leaf *leaf, uint32_t slot_idx, uint32_t region,
-			     uint64_t newest_pos)
+static inline uint64_t get_pos(const struct pc_pack *pack, const struct pc_leaf *leaf, uint32_t slot_idx,
+			       uint64_t newest_pos)
 {
-	uint64_t word = leaf->words[slot_idx];
-	uint32_t shape = word & SHAPE_MASK;
-	uint64_t pos = word >> (MEDIA_SHIFT + pack->media_bits);
-	struct pc_extent extent = {
-		.vol_blk = pc_key_blk(region, leaf->keys[slot_idx]),
-		.flags = word & DIRTY_BIT ? PC_EXT_DIRTY : 0,
-	};
+	uint64_t pos = leaf->words[slot_idx] >> pack->pos_shift;
 
 	if (pack->high_bytes != 0)
 		pos |= get_high(pack, leaf, slot_idx) << pack->low_bits;
-	extent.pos = newest_pos - ((newest_pos - pos) & low_mask(pack->pos_bits));
-	if (shape < PC_SHAPE_NR) {
-		uint64_t media_blk = word >> MEDIA_SHIFT & low_mask(pack->media_bits);
+	return newest_pos - ((newest_pos - pos) & pack->pos_mask);
+}
 
-		extent.len_blk = pack->shape_len[shape];
-		extent.geom = pack->shape_geom[shape];
-		extent.seg_id = (uint32_t)(media_blk >> pack->seg_shift);
-		extent.seg_blk = (uint16_t)(media_blk & low_mask(pack->seg_shift));
-		extent.crc = leaf->crcs[slot_idx];
-		return extent;
-	}
-	extent.len_blk = leaf->crcs[slot_idx];
+static inline struct pc_extent get_data(const struct pc_pack *pack, const struct pc_leaf *leaf, uint32_t slot_idx,
+					uint64_t vol_blk, uint64_t newest_pos)
+{
+	uint64_t word = leaf->words[slot_idx], media_blk = word >> MEDIA_SHIFT & pack->media_mask;
+	uint32_t shape = word & SHAPE_MASK;
+
+	return (struct pc_extent){
+		.vol_blk = vol_blk,
+		.pos = get_pos(pack, leaf, slot_idx, newest_pos),
+		.len_blk = pack->shape_len[shape],
+		.seg_id = (uint32_t)(media_blk >> pack->seg_shift),
+		.crc = leaf->crcs[slot_idx],
+		.seg_blk = (uint16_t)(media_blk & ((UINT64_C(1) << pack->seg_shift) - 1)),
+		.geom = pack->shape_geom[shape],
+		.flags = (uint8_t)(word / DIRTY_BIT % 2 * PC_EXT_DIRTY),
+	};
+}
+
+struct pc_extent pc_leaf_get(const struct pc_pack *pack, const struct pc_leaf *leaf, uint32_t slot_idx, uint32_t region,
+			     uint64_t newest_pos)
+{
+	uint64_t vol_blk = pc_key_blk(region, leaf->keys[slot_idx]), word = leaf->words[slot_idx];
+	uint32_t shape = word & SHAPE_MASK;
+	struct pc_extent extent;
+
+	if (shape < PC_SHAPE_NR)
+		return get_data(pack, leaf, slot_idx, vol_blk, newest_pos);
+	extent = (struct pc_extent){
+		.vol_blk = vol_blk,
+		.pos = get_pos(pack, leaf, slot_idx, newest_pos),
+		.len_blk = leaf->crcs[slot_idx],
+		.flags = word & DIRTY_BIT ? PC_EXT_DIRTY : 0,
+	};
 	if (shape == SHAPE_POISON)
 		extent.flags |= PC_EXT_POISON;
 	else
@@ -130,35 +152,130 @@ static uint32_t bare_shape(const struct pc_extent *extent)
 	}
 }
 
+/* All of a word but the position, of the first of nr DATA extents side by side. */
+static inline uint64_t data_word(const struct pc_pack *pack, const struct pc_extent *first, uint32_t nr,
+				 uint64_t newest_pos)
+{
+	uint32_t shape = pack->shape_of_geom[first->geom & 63] + first->len_blk - 1;
+	uint32_t last_blk = first->seg_blk + (nr - 1) * first->len_blk;
+	uint64_t media_blk = (uint64_t)first->seg_id << pack->seg_shift | first->seg_blk;
+
+	/* A geometry that there is and a length that goes with it: these have a shape of their own. */
+	if (newest_pos - first->pos > pack->pos_mask || first->geom >= 64 || shape >= PC_SHAPE_NR ||
+	    pack->shape_geom[shape] != first->geom || pack->shape_len[shape] != first->len_blk ||
+	    last_blk >> pack->seg_shift != 0 || media_blk > pack->media_mask)
+		abort();
+	return shape | (first->flags & PC_EXT_DIRTY) * (DIRTY_BIT / PC_EXT_DIRTY) | media_blk << MEDIA_SHIFT;
+}
+
+/* The position goes into the word, or into both. */
+static inline uint64_t set_pos(const struct pc_pack *pack, struct pc_leaf *leaf, uint32_t slot_idx, uint64_t pos)
+{
+	if (pack->high_bytes != 0)
+		set_high(pack, leaf, slot_idx, (pos & pack->pos_mask) >> pack->low_bits);
+	return (pos & pack->low_mask) << pack->pos_shift;
+}
+
 void pc_leaf_set(const struct pc_pack *pack, struct pc_leaf *leaf, uint32_t slot_idx, const struct pc_extent *extent,
 		 uint64_t newest_pos)
 {
 	bool is_data = (extent->flags & ~PC_EXT_DIRTY) == PC_EXT_DATA;
-	uint64_t pos = extent->pos & low_mask(pack->pos_bits);
-	uint64_t media_blk = 0;
-	uint32_t shape;
-	bool fits = newest_pos - extent->pos <= low_mask(pack->pos_bits);
+	uint64_t word;
 
 	if (is_data) {
-		uint32_t beside_blk = (extent->geom & 7u) + (extent->geom >> 3 & 7u);
-
-		shape = pack->shape_of_geom[extent->geom & 63] + extent->len_blk - 1;
-		media_blk = (uint64_t)extent->seg_id << pack->seg_shift | extent->seg_blk;
-		fits = fits && extent->geom < 64 && beside_blk < CHUNK_BLK_MAX &&
-		       extent->len_blk - 1 < CHUNK_BLK_MAX - beside_blk && extent->seg_blk >> pack->seg_shift == 0 &&
-		       media_blk <= low_mask(pack->media_bits);
+		word = data_word(pack, extent, 1, newest_pos);
 	} else {
-		shape = bare_shape(extent);
-		fits = fits && shape != SHAPE_NONE && extent->len_blk != 0;
+		word = bare_shape(extent);
+		if (newest_pos - extent->pos > pack->pos_mask || word == SHAPE_NONE || extent->len_blk == 0)
+			abort();
+		word |= extent->flags & PC_EXT_DIRTY ? DIRTY_BIT : 0;
 	}
-	if (!fits)
-		abort();
 	leaf->keys[slot_idx] = pc_key_of(extent->vol_blk);
 	leaf->crcs[slot_idx] = is_data ? extent->crc : extent->len_blk;
-	leaf->words[slot_idx] = shape | (extent->flags & PC_EXT_DIRTY ? DIRTY_BIT : 0) | media_blk << MEDIA_SHIFT |
-				(pos & low_mask(pack->low_bits)) << (MEDIA_SHIFT + pack->media_bits);
-	if (pack->high_bytes != 0)
-		set_high(pack, leaf, slot_idx, pos >> pack->low_bits);
+	leaf->words[slot_idx] = word | set_pos(pack, leaf, slot_idx, extent->pos);
+}
+
+/* Whether slot_idx holds DATA of this very range. */
+static inline bool is_same(const struct pc_pack *pack, const struct pc_leaf *leaf, uint32_t slot_idx, int32_t key,
+			   uint32_t len_blk)
+{
+	return leaf->keys[slot_idx] == key && pack->shape_len[leaf->words[slot_idx] & SHAPE_MASK] == len_blk;
+}
+
+bool pc_leaf_swap(const struct pc_pack *pack, struct pc_leaf *leaf, uint32_t slot_idx, const struct pc_extent *extent,
+		  uint64_t old_newest_pos, uint64_t newest_pos, struct pc_extent *out_old)
+{
+	uint64_t word;
+
+	if (!is_same(pack, leaf, slot_idx, pc_key_of(extent->vol_blk), extent->len_blk))
+		return false;
+	*out_old = get_data(pack, leaf, slot_idx, extent->vol_blk, old_newest_pos);
+	word = data_word(pack, extent, 1, newest_pos);
+	leaf->words[slot_idx] = word | set_pos(pack, leaf, slot_idx, extent->pos);
+	leaf->crcs[slot_idx] = extent->crc;
+	return true;
+}
+
+/* All of a run but the keys. */
+static inline void set_data(const struct pc_pack *pack, struct pc_leaf *leaf, uint32_t slot_idx, uint32_t nr,
+			    const struct pc_extent_run *run, uint64_t newest_pos)
+{
+	const struct pc_extent *first = run->first;
+	uint64_t word = data_word(pack, first, nr, newest_pos);
+	uint64_t step = (uint64_t)first->len_blk << MEDIA_SHIFT;
+
+	for (uint32_t i = 1; i < nr; i++)
+		(void)set_pos(pack, leaf, slot_idx + i, first->pos);
+	word |= set_pos(pack, leaf, slot_idx, first->pos);
+	for (uint32_t i = 0; i < nr; i++, word += step)
+		leaf->words[slot_idx + i] = word;
+	if (run->crcs != NULL)
+		memcpy(&leaf->crcs[slot_idx], run->crcs, nr * sizeof(leaf->crcs[0]));
+	else
+		memset(&leaf->crcs[slot_idx], 0, nr * sizeof(leaf->crcs[0]));
+}
+
+void pc_leaf_set_run(const struct pc_pack *pack, struct pc_leaf *leaf, uint32_t slot_idx, uint32_t nr,
+		     const struct pc_extent_run *run, uint64_t newest_pos)
+{
+	for (uint32_t i = 0; i < nr; i++)
+		leaf->keys[slot_idx + i] = pc_key_of(run->first->vol_blk + (uint64_t)i * run->first->len_blk);
+	set_data(pack, leaf, slot_idx, nr, run, newest_pos);
+}
+
+/* Whether two DATA extents are of one segment, position and dirtiness. */
+static inline bool is_alike(const struct pc_pack *pack, const struct pc_leaf *leaf, uint32_t a_idx, uint32_t b_idx)
+{
+	uint64_t differs = leaf->words[a_idx] ^ leaf->words[b_idx];
+
+	return ((differs & DIRTY_BIT) | differs >> (MEDIA_SHIFT + pack->seg_shift)) == 0 &&
+	       (pack->high_bytes == 0 || get_high(pack, leaf, a_idx) == get_high(pack, leaf, b_idx));
+}
+
+uint32_t pc_leaf_swap_run(const struct pc_pack *pack, struct pc_leaf *leaf, uint32_t slot_idx, uint32_t end_idx,
+			  const struct pc_extent_run *run, uint64_t old_newest_pos, uint64_t newest_pos,
+			  pc_displaced_fn displaced, void *ctx)
+{
+	uint32_t len_blk = run->first->len_blk, nr = 0, from, to;
+	uint64_t vol_blk = run->first->vol_blk;
+
+	end_idx = PC_MIN(end_idx, slot_idx + run->nr);
+	while (slot_idx + nr < end_idx &&
+	       is_same(pack, leaf, slot_idx + nr, pc_key_of(vol_blk + (uint64_t)nr * len_blk), len_blk))
+		nr++;
+	if (nr == 0)
+		return 0;
+	for (from = 0; displaced != NULL && from < nr; from = to) {
+		struct pc_extent old =
+			get_data(pack, leaf, slot_idx + from, vol_blk + (uint64_t)from * len_blk, old_newest_pos);
+
+		for (to = from + 1; to < nr && is_alike(pack, leaf, slot_idx + from, slot_idx + to);)
+			to++;
+		old.len_blk = (to - from) * len_blk;
+		displaced(ctx, &old);
+	}
+	set_data(pack, leaf, slot_idx, nr, run, newest_pos);
+	return nr;
 }
 
 void pc_leaf_move(const struct pc_pack *pack, struct pc_leaf *to, uint32_t to_idx, const struct pc_leaf *from,

@@ -34,6 +34,10 @@ struct pc_pack {
 	uint8_t pos_bits;
 	uint8_t low_bits; /* of the position, in the word */
 	uint8_t high_bytes; /* for the rest of the position: 0, 2, 4 */
+	uint8_t pos_shift; /* of the position in the word */
+	uint64_t media_mask; /* as many ones as bits, of these three */
+	uint64_t pos_mask;
+	uint64_t low_mask;
 	uint8_t shape_of_geom[64]; /* of length 1; a longer one adds to it */
 	uint8_t shape_len[1u << PC_SHAPE_BITS];
 	uint8_t shape_geom[1u << PC_SHAPE_BITS];
@@ -86,6 +90,24 @@ struct pc_extent pc_leaf_get(const struct pc_pack *pack, const struct pc_leaf *l
 /* Aborts if the extent cannot be packed: a wrong one would be served later. */
 void pc_leaf_set(const struct pc_pack *pack, struct pc_leaf *leaf, uint32_t slot_idx, const struct pc_extent *extent,
 		 uint64_t newest_pos);
+
+/*
+ * extent, DATA, takes the place of what is in slot_idx if that has the very same range, and is DATA too; *out_old is what goes. Else false, and nothing has changed. old_newest_pos: of the shard,
+ * until now; newest_pos: from now on. Aborts like pc_leaf_set.
+ */
+bool pc_leaf_swap(const struct pc_pack *pack, struct pc_leaf *leaf, uint32_t slot_idx, const struct pc_extent *extent,
+		  uint64_t old_newest_pos, uint64_t newest_pos, struct pc_extent *out_old);
+
+/*
+ * As pc_leaf_swap, from slot_idx on, for as many of the run as find their places before end_idx. Returns how many. What goes is shown to displaced (may be NULL): neighbours of one segment,
+ * position and dirtiness as one piece that is as long as all of them; its crc and geom mean nothing.
+ */
+uint32_t pc_leaf_swap_run(const struct pc_pack *pack, struct pc_leaf *leaf, uint32_t slot_idx, uint32_t end_idx,
+			  const struct pc_extent_run *run, uint64_t old_newest_pos, uint64_t newest_pos,
+			  pc_displaced_fn displaced, void *ctx);
+/* Puts the first nr of a run into slots from slot_idx on, whatever is there. */
+void pc_leaf_set_run(const struct pc_pack *pack, struct pc_leaf *leaf, uint32_t slot_idx, uint32_t nr,
+		     const struct pc_extent_run *run, uint64_t newest_pos);
 
 static inline uint32_t pc_leaf_len_blk(const struct pc_pack *pack, const struct pc_leaf *leaf, uint32_t slot_idx)
 {

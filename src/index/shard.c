@@ -77,16 +77,99 @@ static void split_old(struct pc_shard *shard, struct pc_shard_at at, const struc
 		pc_shard_slot_insert(shard, at, extent);
 }
 
-void pc_shard_replace_locked(struct pc_shard *shard, uint64_t vol_blk, uint64_t len_blk, const struct pc_extent *extent,
+/* A change that begins at end_blk, where this one ended, goes on at at, or behind the leaf that ends there. */
+static inline void remember_next(struct pc_shard *shard, struct pc_shard_at at, uint64_t end_blk)
+{
+	shard->next_blk = end_blk;
+	shard->next_at = pc_shard_settle(shard, at);
+}
+
+/* The node of at, if there is an extent that begins in the region of vol_blk; else NULL. */
+static inline struct pc_node *node_of(const struct pc_shard *shard, struct pc_shard_at at, uint64_t vol_blk)
+{
+	struct pc_node *node;
+
+	if (pc_shard_is_end(shard, at))
+		return NULL;
+	node = shard->nodes[at.node_idx];
+	return node->region == (uint32_t)(vol_blk >> 32) ? node : NULL;
+}
+
+/* The usual overwrite: at is DATA of the very same range. False: it is not, and nothing has changed. */
+static inline bool overwrite(struct pc_shard *shard, struct pc_shard_at at, const struct pc_extent *extent,
 			     pc_displaced_fn displaced, void *ctx)
 {
+	struct pc_node *node = node_of(shard, at, extent->vol_blk);
+	uint64_t newest_pos = PC_MAX(shard->newest_pos, extent->pos);
+	struct pc_extent old;
+
+	if (node == NULL || !pc_leaf_swap(shard->pack, node->leaves[at.leaf_idx], at.slot_idx, extent,
+					  shard->newest_pos, newest_pos, &old))
+		return false;
+	shard->newest_pos = newest_pos;
+	at.slot_idx++;
+	if (at.slot_idx < node->extent_nrs[at.leaf_idx]) {
+		shard->next_blk = extent_end(extent);
+		shard->next_at = at;
+	}
+	if (displaced != NULL)
+		displaced(ctx, &old);
+	return true;
+}
+
+/* The same for a run, as far as this leaf goes. Returns how many. */
+static uint32_t overwrite_run(struct pc_shard *shard, struct pc_shard_at at, const struct pc_extent_run *run,
+			      pc_displaced_fn displaced, void *ctx)
+{
+	uint64_t newest_pos = PC_MAX(shard->newest_pos, run->first->pos);
+	struct pc_node *node = node_of(shard, at, run->first->vol_blk);
+	uint32_t nr;
+
+	if (node == NULL)
+		return 0;
+	nr = pc_leaf_swap_run(shard->pack, node->leaves[at.leaf_idx], at.slot_idx, node->extent_nrs[at.leaf_idx], run,
+			      shard->newest_pos, newest_pos, displaced, ctx);
+	if (nr != 0) {
+		shard->newest_pos = newest_pos;
+		at.slot_idx += nr;
+		remember_next(shard, at, run->first->vol_blk + (uint64_t)nr * run->first->len_blk);
+	}
+	return nr;
+}
+
+/* Puts what of a run lies before at, where nothing is, into the leaf there, as far as that has room. Returns how many. */
+static uint32_t fill_gap(struct pc_shard *shard, struct pc_shard_at at, const struct pc_extent_run *run)
+{
+	const struct pc_node *node = node_of(shard, at, run->first->vol_blk);
+	struct pc_extent extent = *run->first;
+	struct pc_extent_run rest = *run;
+	uint32_t nr;
+
+	if (node != NULL) {
+		uint64_t next_blk = pc_key_blk(node->region, node->leaves[at.leaf_idx]->keys[at.slot_idx]);
+
+		if (next_blk < extent_end(&extent))
+			return 0;
+		rest.nr = (uint32_t)PC_MIN((next_blk - extent.vol_blk) / extent.len_blk, (uint64_t)rest.nr);
+	}
+	at = pc_shard_slot_insert(shard, at, &extent);
+	at.slot_idx++;
+	extent.vol_blk += extent.len_blk;
+	extent.seg_blk = (uint16_t)(extent.seg_blk + extent.len_blk);
+	rest = (struct pc_extent_run){ &extent, run->crcs != NULL ? run->crcs + 1 : NULL, rest.nr - 1 };
+	nr = pc_shard_slots_fill(shard, at, &rest);
+	at.slot_idx += nr;
+	remember_next(shard, at, extent.vol_blk + (uint64_t)nr * extent.len_blk);
+	return nr + 1;
+}
+
+/* Whatever is there gives way, whole or in part; at: of the first extent that ends after vol_blk. */
+static void replace_any(struct pc_shard *shard, struct pc_shard_at at, uint64_t vol_blk, uint64_t len_blk,
+			const struct pc_extent *extent, pc_displaced_fn displaced, void *ctx)
+{
 	uint64_t end_blk = vol_blk + len_blk;
-	struct pc_shard_at at = find_to_change(shard, vol_blk);
 	bool meets = true;
 
-	if (!PC_PLANTED(PC_PLANT_ERASE_KEEPS_FILLS) ||
-	    (extent != NULL && (extent->flags & PC_EXT_TYPE_MASK) == PC_EXT_DATA))
-		pc_shard_cancel_fills_locked(shard, vol_blk, len_blk);
 	while (meets && !pc_shard_is_end(shard, at)) {
 		struct pc_extent old = pc_shard_get(shard, at);
 		uint64_t old_end = extent_end(&old);
@@ -135,10 +218,43 @@ void pc_shard_replace_locked(struct pc_shard *shard, uint64_t vol_blk, uint64_t 
 	if (extent != NULL) {
 		at = pc_shard_slot_insert(shard, at, extent);
 		at.slot_idx++;
-		at = pc_shard_settle(shard, at);
 	}
-	shard->next_blk = end_blk;
-	shard->next_at = at;
+	remember_next(shard, at, end_blk);
+}
+
+void pc_shard_replace_locked(struct pc_shard *shard, uint64_t vol_blk, uint64_t len_blk, const struct pc_extent *extent,
+			     pc_displaced_fn displaced, void *ctx)
+{
+	struct pc_shard_at at = find_to_change(shard, vol_blk);
+	bool is_data = extent != NULL && (extent->flags & ~PC_EXT_DIRTY) == PC_EXT_DATA;
+
+	if (!PC_PLANTED(PC_PLANT_ERASE_KEEPS_FILLS) || is_data)
+		pc_shard_cancel_fills_locked(shard, vol_blk, len_blk);
+	if (is_data && overwrite(shard, at, extent, displaced, ctx))
+		return;
+	replace_any(shard, at, vol_blk, len_blk, extent, displaced, ctx);
+}
+
+void pc_shard_replace_run_locked(struct pc_shard *shard, const struct pc_extent_run *run, pc_displaced_fn displaced,
+				 void *ctx)
+{
+	struct pc_extent extent = *run->first;
+	struct pc_extent_run rest = { &extent, run->crcs, run->nr };
+	uint32_t nr;
+
+	pc_shard_cancel_fills_locked(shard, extent.vol_blk, (uint64_t)rest.nr * extent.len_blk);
+	for (; rest.nr > 0; pc_extent_run_skip(&rest, &extent, nr)) {
+		struct pc_shard_at at = find_to_change(shard, extent.vol_blk);
+
+		extent.crc = rest.crcs != NULL ? *rest.crcs : 0;
+		nr = overwrite_run(shard, at, &rest, displaced, ctx);
+		if (nr == 0)
+			nr = fill_gap(shard, at, &rest);
+		if (nr == 0) {
+			replace_any(shard, at, extent.vol_blk, extent.len_blk, &extent, displaced, ctx);
+			nr = 1;
+		}
+	}
 }
 
 /* ---- look-up ----------------------------------------------------------------------------------------------------------- */

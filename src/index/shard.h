@@ -117,6 +117,8 @@ struct pc_shard_at pc_shard_find_locked(const struct pc_shard *shard, uint64_t v
 struct pc_shard_at pc_shard_settle(const struct pc_shard *shard, struct pc_shard_at at);
 /* Inserts extent before the place at; returns where it is. */
 struct pc_shard_at pc_shard_slot_insert(struct pc_shard *shard, struct pc_shard_at at, const struct pc_extent *extent);
+/* Inserts extents of a run before the place at, which is behind another of the same leaf, as far as that has room. Returns how many. */
+uint32_t pc_shard_slots_fill(struct pc_shard *shard, struct pc_shard_at at, const struct pc_extent_run *run);
 /*
  * Removes nr extents, at least one, from at on, all in this leaf, whose first key may be out of date. Leaves and nodes that fit together become one. Returns the
  * place behind them, wherever it is now.
@@ -149,6 +151,10 @@ void pc_shard_set(struct pc_shard *shard, struct pc_shard_at at, const struct pc
 /* Takes [vol_blk, vol_blk + len_blk) out of the shard and puts extent, which has that very range, in its place (NULL: nothing). */
 void pc_shard_replace_locked(struct pc_shard *shard, uint64_t vol_blk, uint64_t len_blk, const struct pc_extent *extent,
 			     pc_displaced_fn displaced, void *ctx);
+
+/* The same for each of a run, but what displaced is shown may be several extents in one piece: pc_leaf_swap_run. Counts as run->nr calls for the reserve. */
+void pc_shard_replace_run_locked(struct pc_shard *shard, const struct pc_extent_run *run, pc_displaced_fn displaced,
+				 void *ctx);
 
 /* Copies what of [vol_blk, end_blk) is in the shard, clipped. Returns how many. */
 uint32_t pc_shard_lookup_locked(const struct pc_shard *shard, uint64_t vol_blk, uint64_t end_blk, struct pc_extent *out,

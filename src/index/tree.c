@@ -559,6 +559,23 @@ struct pc_shard_at pc_shard_slot_insert(struct pc_shard *shard, struct pc_shard_
 	return at;
 }
 
+uint32_t pc_shard_slots_fill(struct pc_shard *shard, struct pc_shard_at at, const struct pc_extent_run *run)
+{
+	struct pc_node *node = node_at(shard, at);
+	struct pc_leaf *leaf = node->leaves[at.leaf_idx];
+	uint32_t extent_nr = node->extent_nrs[at.leaf_idx];
+	uint32_t nr = PC_MIN(run->nr, PC_LEAF_NR - extent_nr);
+
+	if (nr == 0)
+		return 0;
+	shard->newest_pos = PC_MAX(shard->newest_pos, run->first->pos);
+	pc_leaf_move(shard->pack, leaf, at.slot_idx + nr, leaf, at.slot_idx, extent_nr - at.slot_idx);
+	pc_leaf_set_run(shard->pack, leaf, at.slot_idx, nr, run, shard->newest_pos);
+	node->extent_nrs[at.leaf_idx] = (uint8_t)(extent_nr + nr);
+	count_extents(shard, nr);
+	return nr;
+}
+
 /* Joins the leaf of at with its neighbours where that leaves room. Returns the same place, wherever it is now. */
 static struct pc_shard_at join_leaves(struct pc_shard *shard, struct pc_shard_at at)
 {

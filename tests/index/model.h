@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * A flat model of the index for its tests: one cell per block says which inserted extent owns it and which block of that extent it is.
- * Extents are known by their pos, which is unique: pos_base + 1, 2, 3, ... Every operation is done on both and compared: what was displaced, block
+ * The cells know the extent; its pos is unique, but shared by a run: pos_base + 1, 2, 3, ... Every operation is done on both and compared: what was displaced, block
  * by block and exactly once, and with model_compare what is left.
  */
 #ifndef TESTS_INDEX_MODEL_H
@@ -19,7 +19,7 @@
 #include "index/index.h"
 
 struct cell {
-	uint32_t owner; /* pos of the extent, less pos_base; 0: none */
+	uint32_t owner; /* number of the extent; 0: none */
 	uint32_t idx; /* block in it */
 	uint32_t left_op; /* last operation that displaced this block */
 };
@@ -33,10 +33,11 @@ struct model {
 	uint32_t op;
 	uint32_t owner_nr;
 	uint32_t owner_cap;
+	uint32_t pos_nr; /* positions given out */
 	uint64_t displaced_blk; /* in this operation */
 	uint64_t range_blk, range_len; /* of this operation */
 	struct cell *cells;
-	struct pc_extent *owners; /* by pos, less pos_base */
+	struct pc_extent *owners; /* by number */
 	struct pc_extent *found; /* space_blk of them */
 };
 
@@ -95,12 +96,14 @@ static inline void model_fini(struct model *m)
 static inline void model_check_piece(const struct model *m, const struct pc_extent *e)
 {
 	uint64_t blk = e->vol_blk - m->base;
-	uint64_t owner = e->pos - m->pos_base;
 	const struct pc_extent *o;
+	uint32_t owner;
 
 	assert_true(e->len_blk > 0 && blk < m->space_blk && e->len_blk <= m->space_blk - blk);
+	owner = m->cells[blk].owner;
 	assert_true(owner > 0 && owner <= m->owner_nr);
 	o = &m->owners[owner];
+	assert_int_equal(e->pos, o->pos);
 	assert_int_equal(e->flags, o->flags);
 	for (uint32_t i = 0; i < e->len_blk; i++) {
 		assert_int_equal(m->cells[blk + i].owner, owner);
@@ -118,12 +121,32 @@ static inline void model_check_piece(const struct model *m, const struct pc_exte
 	assert_int_equal((e->geom & 7) + e->len_blk + (e->geom >> 3), (o->geom & 7) + o->len_blk + (o->geom >> 3));
 }
 
+/* Several extents in one piece: of each, what must be the same. */
+static inline void model_check_alike(const struct model *m, const struct pc_extent *e)
+{
+	uint64_t blk = e->vol_blk - m->base;
+
+	assert_int_equal(e->flags & ~PC_EXT_DIRTY, PC_EXT_DATA);
+	for (uint32_t i = 0; i < e->len_blk; i++) {
+		const struct pc_extent *o = &m->owners[m->cells[blk + i].owner];
+
+		assert_int_not_equal(m->cells[blk + i].owner, 0);
+		assert_int_equal(e->pos, o->pos);
+		assert_int_equal(e->seg_id, o->seg_id);
+		assert_int_equal(e->flags, o->flags);
+	}
+}
+
 static inline void model_displaced(void *ctx, const struct pc_extent *piece)
 {
 	struct model *m = ctx;
 	uint64_t blk = piece->vol_blk - m->base;
 
-	model_check_piece(m, piece);
+	assert_true(piece->len_blk > 0 && blk < m->space_blk && piece->len_blk <= m->space_blk - blk);
+	if (m->cells[blk].owner == m->cells[blk + piece->len_blk - 1].owner)
+		model_check_piece(m, piece);
+	else
+		model_check_alike(m, piece);
 	assert_true(piece->vol_blk >= m->range_blk && piece->vol_blk + piece->len_blk <= m->range_blk + m->range_len);
 	for (uint32_t i = 0; i < piece->len_blk; i++) {
 		assert_int_not_equal(m->cells[blk + i].left_op, m->op); /* not twice */
@@ -152,6 +175,15 @@ static inline void model_lock(struct model *m, uint32_t blk, uint32_t len, uint6
 	assert_int_equal(pc_index_reserve_locked(m->index, *mask, 1 + len), 0);
 }
 
+static inline void model_owners_room(struct model *m, uint32_t nr)
+{
+	if (m->owner_nr + nr + 1 < m->owner_cap)
+		return;
+	m->owner_cap = 2 * m->owner_cap + nr;
+	m->owners = realloc(m->owners, m->owner_cap * sizeof(*m->owners));
+	assert_non_null(m->owners);
+}
+
 /* One insertion; DATA gets a chunk whose head and tail are as large as hint allows. */
 static inline void model_insert(struct model *m, uint32_t blk, uint32_t len, uint8_t flags, uint64_t hint)
 {
@@ -159,12 +191,9 @@ static inline void model_insert(struct model *m, uint32_t blk, uint32_t len, uin
 	uint64_t owned = model_begin(m, blk, len);
 	uint64_t mask;
 
-	if (m->owner_nr + 2 >= m->owner_cap) {
-		m->owner_cap *= 2;
-		m->owners = realloc(m->owners, m->owner_cap * sizeof(*m->owners));
-		assert_non_null(m->owners);
-	}
-	e.pos = m->pos_base + ++m->owner_nr;
+	model_owners_room(m, 1);
+	e.pos = m->pos_base + ++m->pos_nr;
+	m->owner_nr++;
 	if ((flags & PC_EXT_TYPE_MASK) == PC_EXT_DATA) {
 		uint32_t head = (uint32_t)(hint % (9 - len));
 		uint32_t tail = (uint32_t)((hint >> 8) % (9 - len - head));
@@ -183,6 +212,41 @@ static inline void model_insert(struct model *m, uint32_t blk, uint32_t len, uin
 		m->cells[blk + i].owner = m->owner_nr;
 		m->cells[blk + i].idx = i;
 	}
+}
+
+/* nr DATA extents of len each, in one segment; with_crcs false: their CRCs are 0. */
+static inline void model_insert_run(struct model *m, uint32_t blk, uint32_t len, uint32_t nr, uint8_t flags,
+				    uint64_t hint, bool with_crcs)
+{
+	uint64_t owned = model_begin(m, blk, nr * len), mask;
+	struct pc_extent e = { .vol_blk = m->base + blk, .len_blk = len, .flags = flags };
+	uint32_t *crcs = calloc(nr, sizeof(*crcs)), room_blk = m->params.segment_blk - nr * len;
+
+	assert_non_null(crcs);
+	model_owners_room(m, nr);
+	e.pos = m->pos_base + ++m->pos_nr;
+	e.seg_id = (uint32_t)(hint % m->params.segment_nr);
+	e.seg_blk = (uint16_t)((hint >> 32) % (room_blk + 1));
+	for (uint32_t i = 0; i < nr; i++) {
+		struct pc_extent *o = &m->owners[m->owner_nr + 1 + i];
+
+		*o = e;
+		o->vol_blk += (uint64_t)i * len;
+		o->seg_blk = (uint16_t)(e.seg_blk + i * len);
+		crcs[i] = o->crc = with_crcs ? (m->owner_nr + 1 + i) * 0x9e3779b1u : 0;
+	}
+	e.crc = ~crcs[0]; /* is not looked at */
+	model_lock(m, blk, nr * len, &mask);
+	pc_index_insert_run_locked(m->index, &(struct pc_extent_run){ &e, with_crcs ? crcs : NULL, nr },
+				   model_displaced, m);
+	pc_index_unlock(m->index, mask);
+	assert_int_equal(m->displaced_blk, owned);
+	for (uint32_t i = 0; i < nr * len; i++) {
+		m->cells[blk + i].owner = m->owner_nr + 1 + i / len;
+		m->cells[blk + i].idx = i % len;
+	}
+	m->owner_nr += nr;
+	free(crcs);
 }
 
 static inline void model_erase(struct model *m, uint32_t blk, uint32_t len)

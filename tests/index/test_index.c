@@ -106,6 +106,18 @@ static void take_packing(struct pc_index_params *params, uint64_t seed)
 	}
 }
 
+/* Half of them where a run was before, or would have been: on a grid of its lengths. */
+static void one_run(struct model *m, uint32_t blk, uint32_t len, uint8_t dirty, uint64_t *seed)
+{
+	uint32_t nr_max = PC_MIN((m->space_blk - blk) / len, m->params.segment_blk / len);
+	uint32_t nr = (uint32_t)(1 + rnd(seed) % 100);
+
+	nr = 1 + (nr - 1) % nr_max;
+	if (rnd(seed) % 2)
+		blk -= blk % len;
+	model_insert_run(m, blk, len, nr, PC_EXT_DATA | dirty, rnd(seed), rnd(seed) % 8 != 0);
+}
+
 static void random_run(const struct shape *shape, uint64_t seed)
 {
 	static const uint8_t types[] = { PC_EXT_ZERO, PC_EXT_ZERO | PC_EXT_DISCARD, PC_EXT_POISON };
@@ -126,7 +138,9 @@ static void random_run(const struct shape *shape, uint64_t seed)
 		uint32_t blk = (uint32_t)(rnd(&seed) % (shape->space_blk - len + 1));
 		uint8_t dirty = rnd(&seed) % 2 ? PC_EXT_DIRTY : 0;
 
-		if (data)
+		if (data && dice % 4 == 0)
+			one_run(&m, blk, len, dirty, &seed);
+		else if (data)
 			model_insert(&m, blk, len, PC_EXT_DATA | dirty, rnd(&seed));
 		else if (dice % 3 != 0)
 			model_erase(&m, blk, len);
@@ -210,6 +224,35 @@ static void test_ascending_fill_packs_leaves(void **state)
 		model_insert(&m, blk, 1, PC_EXT_DATA, 0);
 	assert_in_range(pc_index_dram_bytes(m.index), 16 * space_blk, 20 * space_blk);
 	model_fini(&m);
+}
+
+/* Two runs over what is there: the very same ranges with one in the middle that differs, in segment, dirtiness, length, position; then exactly what was displaced is counted by model_displaced. */
+static void test_runs_over_runs(void **state)
+{
+	const uint32_t space_blk = 2048;
+
+	(void)state;
+	for (uint32_t code = 0; code < 4 * 70; code++) {
+		uint32_t odd = code / 4 * 8;
+		struct model m;
+
+		model_init(&m, 2, 512, VOLUME_1, space_blk);
+		model_insert_run(&m, 16, 8, 140, PC_EXT_DATA | PC_EXT_DIRTY, 77, true);
+		if (code % 4 == 0)
+			model_insert(&m, 16 + odd, 8, PC_EXT_DATA | PC_EXT_DIRTY, 0);
+		else if (code % 4 == 1)
+			model_insert(&m, 16 + odd + 3, 2, PC_EXT_DATA | PC_EXT_DIRTY, 0);
+		else if (code % 4 == 2)
+			model_erase(&m, 16 + odd, 8);
+		else
+			model_insert(&m, 16 + odd, 8, PC_EXT_ZERO | PC_EXT_DIRTY, 0);
+		model_insert_run(&m, 16, 8, 140, PC_EXT_DATA, UINT64_C(99) << 32 | 5, code % 3 != 0);
+		model_compare(&m);
+		assert_int_equal(pc_index_extent_nr(m.index), 140);
+		model_insert_run(&m, 16 + odd % 8 + 4, 8, 100, PC_EXT_DATA, 7, true); /* between the ranges */
+		model_compare(&m);
+		model_fini(&m);
+	}
 }
 
 static void test_lookup_stops_at_max(void **state)
@@ -349,12 +392,9 @@ static enum pc_walk walk_some(void *ctx, struct pc_extent *extent)
 			m->cells[blk + i].owner = 0;
 		return PC_WALK_DROP;
 	}
-	if (m->owner_nr + 2 >= m->owner_cap) {
-		m->owner_cap *= 2;
-		m->owners = realloc(m->owners, m->owner_cap * sizeof(*m->owners));
-		assert_non_null(m->owners);
-	}
-	extent->pos = m->pos_base + ++m->owner_nr;
+	model_owners_room(m, 1);
+	extent->pos = m->pos_base + ++m->pos_nr;
+	m->owner_nr++;
 	extent->flags = (uint8_t)(extent->flags ^ PC_EXT_DIRTY);
 	m->owners[m->owner_nr] = *extent;
 	for (uint32_t i = 0; i < extent->len_blk; i++) {
@@ -651,6 +691,7 @@ int main(void)
 		cmocka_unit_test(test_random_runs),
 		cmocka_unit_test(test_dense_patterns),
 		cmocka_unit_test(test_ascending_fill_packs_leaves),
+		cmocka_unit_test(test_runs_over_runs),
 		cmocka_unit_test(test_lookup_stops_at_max),
 		cmocka_unit_test(test_volumes_are_apart),
 		cmocka_unit_test(test_mask_is_the_union_of_its_blocks),
