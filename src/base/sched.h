@@ -31,9 +31,9 @@ struct pc_cond;
 	X(WRITE_ROOM) /* room is allocated, nothing is locked */ \
 	X(WRITE_RESERVED) /* position reserved, nothing stored */ \
 	X(WRITE_COPIED) /* a key's data is copied, no slot yet */ \
-	X(WRITE_STORED) /* slots stored, not fenced */ \
+	X(WRITE_STORED) /* slots stored, not fenced; a small write is in the index */ \
 	X(WRITE_FENCED) /* fenced, still in flight */ \
-	X(WRITE_DONE) /* out of flight, not in the index */ \
+	X(WRITE_DONE) /* out of flight; not in the index, if not a small write */ \
 	X(WRITE_INSERTED) /* in the index, still locked */ \
 	X(WRITE_UNLOCKED) \
 	X(FILL_READ) /* the backing has been read */ \

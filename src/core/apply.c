@@ -12,6 +12,8 @@
 
 #include <string.h>
 
+#include "base/sched.h"
+
 uint32_t pc_apply_piece_nr(const struct pcache *cache, uint64_t vol_blk, uint64_t len_blk, bool has_data)
 {
 	uint64_t stripe_end = pc_index_stripe_end(cache->index, vol_blk), pieces;
@@ -41,9 +43,9 @@ static void hold_for_older_epoch(const struct pc_apply *apply, struct pc_seg *se
 	pc_pos_raise(&cache->hidden_pos, piece->pos);
 }
 
-void pc_apply_displaced(void *ctx, const struct pc_extent *piece)
+/* The bytes of piece may be overwritten from now on, as far as this write is concerned. */
+static void give_up(const struct pc_apply *apply, const struct pc_extent *piece)
 {
-	struct pc_apply *apply = ctx;
 	struct pcache *cache = apply->cache;
 	struct pc_seg *seg;
 
@@ -63,6 +65,37 @@ void pc_apply_displaced(void *ctx, const struct pc_extent *piece)
 	if (cache->media->granularity == PC_GRAN_PAGE)
 		pc_pos_raise(&seg->dead_pos, apply->pos);
 	pc_segmap_unref(&cache->map, piece->seg_id, apply->share_idx, piece->len_blk);
+}
+
+void pc_apply_displaced(void *ctx, const struct pc_extent *piece)
+{
+	struct pc_apply *apply = ctx;
+
+	if (apply->kept_max && apply->kept_nr == apply->kept_max)
+		pc_apply_fence(apply);
+	if (!apply->kept_max) {
+		give_up(apply, piece);
+		return;
+	}
+	apply->kept[apply->kept_nr++] = *piece;
+	/* What is counted after the fence; of a piece without data, segment 0, which nobody needs. */
+	__builtin_prefetch(pc_segmap_share(&apply->cache->map, piece->seg_id, apply->share_idx), 1);
+}
+
+void pc_apply_fence(struct pc_apply *apply)
+{
+	uint32_t nr = apply->kept_nr;
+
+	/*
+	 * Order: data and slots before what they replace is given up, because until then a crash falls back to the old bytes; and before the unlock and the return, because both promise that the
+	 * write survives.
+	 */
+	pc_media_fence(apply->cache->media);
+	PC_YIELD(WRITE_FENCED);
+	apply->kept_nr = 0;
+	apply->kept_max = 0;
+	for (uint32_t i = 0; i < nr; i++)
+		give_up(apply, &apply->kept[i]);
 }
 
 bool pc_apply_chunk(const struct pcache *cache, const struct pc_key *key, const struct pcm_le32 *crcs, uint64_t pos,

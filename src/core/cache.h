@@ -2,7 +2,7 @@
 /*
  * One open cache, and what its engine does with it: write, read, fill, flush, zero, wait for space.
  *
- * The way of a write: allocate room (alloc/head), lock the shards (index), reserve a position (log), copy data and slot (media), fence, insert (index), unlock.
+ * The way of a write: allocate room (alloc/head), lock the shards (index), reserve a position (log), copy data and slot (media), fence, insert (index; a small write before the fence), unlock.
  * The way of a read: look up under the shard lock, unlock, copy and verify, compare the generation; what is not there comes from the backing (miss.c).
  *
  * core signals conditions (pc_signal_*); services wait on them and call pc_space_progress when they made room. Nobody calls up.
@@ -141,7 +141,8 @@ struct pcache {
 	_Atomic uint64_t dirty_zero_blk; /* dirty ZERO extents */
 	_Atomic uint32_t drain_nr; /* drains that run */
 	_Atomic uint64_t drain_pos; /* all of them have promised what was dirty below; 0: not known yet */
-	_Atomic uint64_t hidden_pos; /* of the newest dirty version that was overwritten and must be written back all the same; raised under its shard's lock */
+	_Atomic uint64_t
+		hidden_pos; /* of the newest dirty version that was overwritten and must be written back all the same; raised under its shard's lock */
 	_Atomic uint64_t open_epoch_pos; /* recovery ends an epoch here, also without a mark */
 	struct pc_spin flush_lock; /* PC_RANK_FLUSH: marks, one at a time; not at page granularity */
 	struct pc_flush_rounds rounds; /* page granularity */
@@ -182,6 +183,9 @@ struct pc_apply {
 	uint64_t pos; /* of the kset that is applied */
 	uint64_t epoch_pos; /* last flush mark before it, or UINT64_MAX */
 	uint32_t share_idx; /* a shard that is locked: blocks are counted there (alloc/segmap.h) */
+	uint32_t kept_nr;
+	uint32_t kept_max; /* 0: what is displaced is given up at once */
+	struct pc_extent *kept; /* displaced before the fence, and not given up yet */
 };
 /* Index insertions that a key can need in any one shard of its mask; keys without data become one extent per stripe. */
 uint32_t pc_apply_piece_nr(const struct pcache *cache, uint64_t vol_blk, uint64_t len_blk, bool has_data);
@@ -196,6 +200,11 @@ bool pc_apply_chunk(const struct pcache *cache, const struct pc_key *key, const 
 /* The extent of a key without data; false: it only erases. */
 bool pc_apply_bare(const struct pc_key *key, uint64_t pos, uint8_t ext_flags, struct pc_extent *out_extent);
 void pc_apply_displaced(void *apply, const struct pc_extent *piece);
+/*
+ * Who inserts before the fence of his own stores (not at page granularity) sets kept and kept_max, and calls this when all is inserted: it fences, and gives up what was displaced. With no room left in
+ * kept that is done in the middle, so the data and the slots must be stored before the first insertion.
+ */
+void pc_apply_fence(struct pc_apply *apply);
 /* A DATA extent leaves the index; its shard is locked. */
 static inline void pc_core_unref(struct pcache *cache, const struct pc_extent *extent)
 {

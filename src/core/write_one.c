@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
  * The write that nearly all writes are: one range of at most one CRC chunk, into the open segment, with a free position in the log. The steps and their order are those of core/write.c; what it
- * decides anew for every request (pieces, keys, cells, ranges over several shards) is constant here. Whatever is not as usual is left to it, with nothing changed. (Where others take
+ * decides anew for every request (pieces, keys, cells, ranges over several shards) is constant here, and the insert comes before the fence (docs/decisions/0017). Whatever is not as usual is left to it, with nothing changed. (Where others take
  * the last position at that moment, the room that was allocated is given up.)
  *
  * Between two locked instructions of this thread the stores of its last write drain, and everything here that is not behind one runs meanwhile; so there are three, close together, before
@@ -14,6 +14,7 @@
 #include "pcache/errors.h"
 
 #define EXTENTS_MAX 4u /* index insertions: one that is new, what it cuts, and a margin as in core/write.c */
+#define KEPT_MAX 8u /* pieces that it displaces: one for each block of a chunk */
 
 static bool is_usual(struct pcache *cache, uint64_t blk, uint32_t len_blk)
 {
@@ -34,7 +35,7 @@ static void count(_Atomic uint64_t *counter, uint64_t add)
 	atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + add, memory_order_relaxed);
 }
 
-/* Data, slot, fence. Returns the CRC. */
+/* Data and slot. Returns the CRC. */
 static uint32_t store(struct pcache *cache, const void *buf, const struct pc_key *key, uint64_t pos)
 {
 	uint64_t off =
@@ -47,19 +48,15 @@ static uint32_t store(struct pcache *cache, const void *buf, const struct pc_key
 	PC_YIELD(WRITE_COPIED);
 	pc_kset_encode_one(slot, pos, pc_log_seg(&cache->log, pos)->nonce, key, crc);
 	pc_media_copy_line(cache->media, pc_log_media_off(&cache->log, pos), slot);
-	PC_YIELD(WRITE_STORED);
-	/* Order: data and slot before the index insert and the return, because both promise that the write survives. */
-	pc_media_fence(cache->media);
-	PC_YIELD(WRITE_FENCED);
 	return crc;
 }
 
-static void insert_locked(struct pcache *cache, const struct pc_key *key, uint32_t crc, uint64_t pos, uint32_t idx)
+static void insert_locked(struct pc_apply *apply, const struct pc_key *key, uint32_t crc)
 {
-	struct pc_apply apply = { .cache = cache, .pos = pos, .share_idx = idx };
+	struct pcache *cache = apply->cache;
 	struct pc_extent extent = {
 		.vol_blk = key->vol_blk,
-		.pos = pos,
+		.pos = apply->pos,
 		.len_blk = key->len_blk,
 		.seg_id = key->seg_id,
 		.crc = crc,
@@ -67,28 +64,32 @@ static void insert_locked(struct pcache *cache, const struct pc_key *key, uint32
 		.flags = PC_EXT_DATA | PC_EXT_DIRTY,
 	};
 
-	PC_YIELD(WRITE_DONE);
-	/* Read after the position was reserved: a flush announces itself before it takes its own position. */
-	apply.epoch_pos = atomic_load_explicit(&cache->log.epoch_pos, memory_order_acquire);
-	pc_segmap_dirty(&cache->map, key->seg_id, idx, (int32_t)key->len_blk);
-	pc_index_insert_locked(cache->index, &extent, pc_apply_displaced, &apply);
+	pc_segmap_dirty(&cache->map, key->seg_id, apply->share_idx, (int32_t)key->len_blk);
+	pc_index_insert_locked(cache->index, &extent, pc_apply_displaced, apply);
 }
 
 /* Locked. False: no position, or no memory; nothing has changed. */
 static bool commit_locked(struct pcache *cache, const void *buf, const struct pc_key *key, uint32_t idx)
 {
 	struct pc_shard_stats *stats = &cache->stats.shard[idx];
-	uint64_t pos;
+	struct pc_extent kept[KEPT_MAX];
+	struct pc_apply apply = { .cache = cache, .share_idx = idx, .kept = kept, .kept_max = KEPT_MAX };
 	uint32_t crc;
 
 	if (pc_index_reserve_locked(cache->index, UINT64_C(1) << idx, EXTENTS_MAX) ||
-	    pc_log_reserve(&cache->log, idx, 1, PC_LOG_WRITER, &pos))
+	    pc_log_reserve(&cache->log, idx, 1, PC_LOG_WRITER, &apply.pos))
 		return false;
-	/* The index's cache misses come while the data is copied; the insert itself waits for the fence. */
+	/* Read after the position was reserved: a flush announces itself before it takes its own position. */
+	apply.epoch_pos = atomic_load_explicit(&cache->log.epoch_pos, memory_order_acquire);
+	/* The index's cache misses come while the data is copied. */
 	pc_index_prefetch_locked(cache->index, key->vol_blk);
-	crc = store(cache, buf, key, pos);
+	crc = store(cache, buf, key, apply.pos);
+	/* Behind the lock nobody sees the index before the fence. */
+	insert_locked(&apply, key, crc);
+	PC_YIELD(WRITE_STORED);
+	pc_apply_fence(&apply);
 	pc_log_done(&cache->log, idx);
-	insert_locked(cache, key, crc, pos, idx);
+	PC_YIELD(WRITE_DONE);
 	count(&stats->write_ops, 1);
 	count(&stats->write_bytes, (uint64_t)key->len_blk << cache->block_shift);
 	return true;

@@ -266,6 +266,56 @@ static void failed_sync_stops(void **state)
 	rig_down(&rig);
 }
 
+/* A segment whose content is being overwritten, as others see it. */
+struct overwrite {
+	struct rig *rig;
+	uint32_t seg_id;
+	uint32_t live_blk; /* before */
+	uint32_t fence_nr;
+};
+
+static void nothing_is_given_up_yet(struct pc_sim *sim, enum pc_sim_event event, void *user)
+{
+	struct overwrite *overwrite = user;
+
+	(void)sim, (void)event;
+	overwrite->fence_nr++;
+	assert_int_equal(pc_segmap_live_blk(&overwrite->rig->cache->map, overwrite->seg_id), overwrite->live_blk);
+}
+
+static uint32_t segment_of(struct rig *rig, uint64_t off)
+{
+	return (uint32_t)((rig_find(rig, off) - rig->cache->layout.super.data_off) / rig->o.segment_bytes);
+}
+
+/* Until the fence of an overwrite the old bytes are what a crash falls back to: no segment becomes free for it before. Old pieces of every number and length. */
+static void overwritten_lives_until_the_fence(void **state)
+{
+	(void)state;
+	for (uint64_t old_len = 512; old_len <= 4096; old_len += 512) {
+		struct overwrite overwrite = { 0 };
+		struct rig rig;
+
+		rig_zero(&rig);
+		rig.o.segment_bytes = 16384;
+		rig_up(&rig);
+		for (uint64_t off = 0; off < 4096; off += old_len)
+			rig_write(&rig, off, old_len < 4096 - off ? old_len : 4096 - off, 0);
+		overwrite.rig = &rig;
+		overwrite.seg_id = segment_of(&rig, 0);
+		overwrite.live_blk = pc_segmap_live_blk(&rig.cache->map, overwrite.seg_id) + 8; /* and the new ones */
+		rig_pattern(&rig, rig.model, 4096);
+		pc_sim_crash_at(rig.sim, 0, nothing_is_given_up_yet, &overwrite);
+		assert_int_equal(pcache_write(rig.cache, rig.model, 0, 4096, 0), 0);
+		pc_sim_crash_at(rig.sim, 0, NULL, NULL);
+		assert_int_equal(overwrite.fence_nr, 1);
+		assert_int_equal(segment_of(&rig, 0), overwrite.seg_id);
+		assert_int_equal(pc_segmap_live_blk(&rig.cache->map, overwrite.seg_id), overwrite.live_blk - 8);
+		rig_check_all(&rig);
+		rig_down(&rig);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -279,6 +329,7 @@ int main(void)
 		cmocka_unit_test(zeroes_are_dirty_until_written_back),
 		cmocka_unit_test(discard_everything),
 		cmocka_unit_test(failed_sync_stops),
+		cmocka_unit_test(overwritten_lives_until_the_fence),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
