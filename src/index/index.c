@@ -230,6 +230,11 @@ void pc_index_erase_locked(struct pc_index *index, uint64_t vol_blk, uint64_t le
 	}
 }
 
+int pc_index_merge_locked(struct pc_index *index, uint32_t shard_idx, const struct pc_merge *merge)
+{
+	return pc_shard_merge_locked(&index->shards[shard_idx], merge);
+}
+
 uint32_t pc_index_lookup_locked(struct pc_index *index, uint64_t vol_blk, uint64_t len_blk, struct pc_extent *out,
 				uint32_t max)
 {

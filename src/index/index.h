@@ -123,6 +123,24 @@ void pc_index_erase_locked(struct pc_index *index, uint64_t vol_blk, uint64_t le
 			   void *ctx);
 
 /*
+ * Many changes of one shard, which is locked, at once: the same as if each record were inserted, or its range erased, one after the other in order of positions. Pieces that leave
+ * the index go to replaced, with the position of the record that took their place. For replay: no fill may be listed. 0; -ENOMEM: the index is good only for pc_index_free.
+ */
+#define PC_REC_ERASE 0x80u /* flag of a record beside PC_EXT_*: nothing is inserted */
+#define PC_MERGE_IDX_BITS 16
+#define PC_MERGE_IDX_MASK ((UINT64_C(1) << PC_MERGE_IDX_BITS) - 1)
+typedef void (*pc_replaced_fn)(void *ctx, const struct pc_extent *piece, uint64_t by_pos);
+struct pc_merge {
+	const struct pc_extent *recs; /* in order of positions; each within a stripe of the shard */
+	uint64_t
+		*order; /* their numbers, in the low PC_MERGE_IDX_BITS, by first block and then by position; not kept */
+	uint32_t nr; /* at least one */
+	pc_replaced_fn replaced;
+	void *ctx;
+};
+int pc_index_merge_locked(struct pc_index *index, uint32_t shard_idx, const struct pc_merge *merge);
+
+/*
  * Copies the extents that intersect the range, clipped to it, in ascending order, at most max. Returns how many. The range must lie within shards that are locked; it may
  * span stripes.
  */

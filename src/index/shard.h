@@ -109,6 +109,44 @@ static inline int pc_shard_reserve_locked(struct pc_shard *shard, uint32_t piece
 	return pc_shard_reserve_slow_locked(shard, piece_nr);
 }
 
+/* For a merge, which knows only as it goes how much it needs. Room for need_cap nodes in the root; need_nr more leaves or nodes on the free lists. 0 or -ENOMEM. */
+int pc_shard_grow_root(struct pc_shard *shard, uint64_t need_cap);
+int pc_shard_grow_leaves(struct pc_shard *shard, uint32_t need_nr);
+int pc_shard_grow_nodes(struct pc_shard *shard, uint32_t need_nr);
+
+static inline void pc_shard_leaf_put(struct pc_shard *shard, struct pc_leaf *leaf)
+{
+	leaf->next_free = shard->free_leaves;
+	shard->free_leaves = leaf;
+	shard->free_leaf_nr++;
+}
+
+static inline void pc_shard_node_put(struct pc_shard *shard, struct pc_node *node)
+{
+	node->next_free = shard->free_nodes;
+	shard->free_nodes = node;
+	shard->free_node_nr++;
+}
+
+/* One of those that are there. */
+static inline struct pc_leaf *pc_shard_leaf_take(struct pc_shard *shard)
+{
+	struct pc_leaf *leaf = shard->free_leaves;
+
+	shard->free_leaves = leaf->next_free;
+	shard->free_leaf_nr--;
+	return leaf;
+}
+
+static inline struct pc_node *pc_shard_node_take(struct pc_shard *shard)
+{
+	struct pc_node *node = shard->free_nodes;
+
+	shard->free_nodes = node->next_free;
+	shard->free_node_nr--;
+	return node;
+}
+
 /* Asks for the leaf where vol_blk belongs to be brought into the processor's caches; does not wait for it. */
 void pc_shard_prefetch_locked(struct pc_shard *shard, uint64_t vol_blk);
 /* First extent that ends after vol_blk; node_idx == node_nr if there is none. */
@@ -155,6 +193,9 @@ void pc_shard_replace_locked(struct pc_shard *shard, uint64_t vol_blk, uint64_t 
 /* The same for each of a run, but what displaced is shown may be several extents in one piece: pc_leaf_swap_run. Counts as run->nr calls for the reserve. */
 void pc_shard_replace_run_locked(struct pc_shard *shard, const struct pc_extent_run *run, pc_displaced_fn displaced,
 				 void *ctx);
+
+/* The records of merge, all of this shard; build.c. As pc_index_merge_locked. */
+int pc_shard_merge_locked(struct pc_shard *shard, const struct pc_merge *merge);
 
 /* Copies what of [vol_blk, end_blk) is in the shard, clipped. Returns how many. */
 uint32_t pc_shard_lookup_locked(const struct pc_shard *shard, uint64_t vol_blk, uint64_t end_blk, struct pc_extent *out,

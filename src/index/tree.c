@@ -46,22 +46,8 @@ void pc_shard_fini(struct pc_shard *shard)
 	pc_spin_fini(&shard->lock);
 }
 
-static void leaf_put(struct pc_shard *shard, struct pc_leaf *leaf)
-{
-	leaf->next_free = shard->free_leaves;
-	shard->free_leaves = leaf;
-	shard->free_leaf_nr++;
-}
-
-static void node_put(struct pc_shard *shard, struct pc_node *node)
-{
-	node->next_free = shard->free_nodes;
-	shard->free_nodes = node;
-	shard->free_node_nr++;
-}
-
 /* What is taken at a time grows with the shard, so that a small cache does not pay for 64 large ones. */
-static int grow_leaves(struct pc_shard *shard, uint32_t need_nr)
+int pc_shard_grow_leaves(struct pc_shard *shard, uint32_t need_nr)
 {
 	uint32_t step_nr = PC_MIN(shard->leaf_nr / 16, TAKE_LEAF_NR_MAX);
 	uint32_t leaf_nr = PC_MAX(need_nr, PC_MAX(step_nr, 1u));
@@ -72,24 +58,24 @@ static int grow_leaves(struct pc_shard *shard, uint32_t need_nr)
 		return -ENOMEM;
 	/* The lowest address comes off the list first. */
 	for (uint32_t i = leaf_nr; i-- > 0;)
-		leaf_put(shard, (struct pc_leaf *)(void *)(memory + i * leaf_bytes));
+		pc_shard_leaf_put(shard, (struct pc_leaf *)(void *)(memory + i * leaf_bytes));
 	shard->taken_leaf_nr += leaf_nr;
 	return 0;
 }
 
-static int grow_nodes(struct pc_shard *shard, uint32_t need_nr)
+int pc_shard_grow_nodes(struct pc_shard *shard, uint32_t need_nr)
 {
 	struct pc_node *nodes = pc_arena_take(shard->arena, need_nr * sizeof(*nodes));
 
 	if (nodes == NULL)
 		return -ENOMEM;
 	for (uint32_t i = need_nr; i-- > 0;)
-		node_put(shard, &nodes[i]);
+		pc_shard_node_put(shard, &nodes[i]);
 	shard->taken_node_nr += need_nr;
 	return 0;
 }
 
-static int grow_root(struct pc_shard *shard, uint64_t need_cap)
+int pc_shard_grow_root(struct pc_shard *shard, uint64_t need_cap)
 {
 	uint64_t wish = PC_MAX((uint64_t)shard->root_cap + shard->root_cap / 4, ROOT_CAP_MIN);
 	uint64_t cap = PC_ROUND_UP(PC_MAX(need_cap, wish), 4u);
@@ -121,11 +107,11 @@ int pc_shard_reserve_slow_locked(struct pc_shard *shard, uint32_t piece_nr)
 	int rc = 0;
 
 	if (shard->root_cap - shard->node_nr < node_need)
-		rc = grow_root(shard, (uint64_t)shard->node_nr + node_need);
+		rc = pc_shard_grow_root(shard, (uint64_t)shard->node_nr + node_need);
 	if (rc == 0 && shard->free_node_nr < node_need)
-		rc = grow_nodes(shard, node_need - shard->free_node_nr);
+		rc = pc_shard_grow_nodes(shard, node_need - shard->free_node_nr);
 	if (rc == 0 && shard->free_leaf_nr < piece_nr)
-		rc = grow_leaves(shard, piece_nr - shard->free_leaf_nr);
+		rc = pc_shard_grow_leaves(shard, piece_nr - shard->free_leaf_nr);
 	return rc;
 }
 
@@ -280,10 +266,8 @@ static void node_end_at(struct pc_node *node, uint32_t leaf_nr)
 static struct pc_node *root_insert(struct pc_shard *shard, uint32_t node_idx, uint32_t region)
 {
 	size_t behind = shard->node_nr - node_idx;
-	struct pc_node *node = shard->free_nodes;
+	struct pc_node *node = pc_shard_node_take(shard);
 
-	shard->free_nodes = node->next_free;
-	shard->free_node_nr--;
 	memmove(&shard->first_blks[node_idx + 1], &shard->first_blks[node_idx], behind * sizeof(*shard->first_blks));
 	memmove(&shard->nodes[node_idx + 1], &shard->nodes[node_idx], behind * sizeof(struct pc_node *));
 	shard->nodes[node_idx] = node;
@@ -297,7 +281,7 @@ static void root_remove(struct pc_shard *shard, uint32_t node_idx)
 {
 	size_t behind = shard->node_nr - node_idx - 1;
 
-	node_put(shard, shard->nodes[node_idx]);
+	pc_shard_node_put(shard, shard->nodes[node_idx]);
 	memmove(&shard->first_blks[node_idx], &shard->first_blks[node_idx + 1], behind * sizeof(*shard->first_blks));
 	memmove(&shard->nodes[node_idx], &shard->nodes[node_idx + 1], behind * sizeof(struct pc_node *));
 	shard->node_nr--;
@@ -358,9 +342,7 @@ static void node_insert(struct pc_shard *shard, struct pc_shard_at at)
 	struct pc_leaf *leaf;
 
 	need_reserve(shard, shard->free_leaf_nr > 0);
-	leaf = shard->free_leaves;
-	shard->free_leaves = leaf->next_free;
-	shard->free_leaf_nr--;
+	leaf = pc_shard_leaf_take(shard);
 	shard->leaf_nr++;
 	pc_leaf_end_at(leaf, 0);
 	node_move(node, at.leaf_idx + 1, node, at.leaf_idx, node->leaf_nr - at.leaf_idx);
@@ -374,7 +356,7 @@ static struct pc_shard_at node_remove(struct pc_shard *shard, struct pc_shard_at
 {
 	struct pc_node *node = node_at(shard, at);
 
-	leaf_put(shard, node->leaves[at.leaf_idx]);
+	pc_shard_leaf_put(shard, node->leaves[at.leaf_idx]);
 	shard->leaf_nr--;
 	node_move(node, at.leaf_idx, node, at.leaf_idx + 1, node->leaf_nr - at.leaf_idx - 1);
 	node_end_at(node, node->leaf_nr - 1);

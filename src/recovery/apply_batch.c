@@ -1,9 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * A batch of records goes into the index, one shard at a time.
- *
- * The records of a shard are sorted by their first block; those that overlap, directly or through others, are a cluster. Two records of different clusters have no block in
- * common, so it does not matter which comes first. Within a cluster the order of positions decides. What a record displaces is counted by the code that serves live writes.
+ * A batch of records goes into the index, one shard at a time: sorted by first block, merged by index/build.c. What a record displaces is counted by the code that serves live writes.
  *
  * Sorted are words of 8 bytes: the block above, the number of the record below, which is its rank by position. Equal blocks thus stay in order of positions.
  */
@@ -13,14 +10,10 @@
 
 #include "recovery/gather.h"
 
-#define IDX_BITS 16
-#define IDX_MASK ((UINT64_C(1) << IDX_BITS) - 1)
 #define DIGIT_BITS_MAX 11u
 #define SHORT_NR 48u /* fewer are sorted by insertion */
-#define RECORDS_AHEAD 16u
-#define RESERVE_NR 4u /* pieces reserved at once: more would stay unused in each shard */
 
-_Static_assert(PC_GATHER_RECORDS <= IDX_MASK + 1, "the number of a record fits");
+_Static_assert(PC_GATHER_RECORDS <= PC_MERGE_IDX_MASK + 1, "the number of a record fits");
 
 int pc_sorter_init(struct pc_sorter *sorter, uint32_t cap)
 {
@@ -162,17 +155,17 @@ static uint64_t *sort_records(struct pc_sorter *sorter, const struct pc_extent *
 		diff |= recs[i].vol_blk ^ recs[0].vol_blk;
 	if (nr < SHORT_NR || diff == 0) {
 		for (uint32_t i = 0; i < nr; i++)
-			keys[i] = recs[i].vol_blk << IDX_BITS | i;
+			keys[i] = recs[i].vol_blk << PC_MERGE_IDX_BITS | i;
 		if (diff)
 			sort_short(keys, nr);
 		return keys;
 	}
 	squeeze = squeeze_of(diff);
 	for (uint32_t i = 0; i < nr; i++)
-		keys[i] = squeezed(&squeeze, recs[i].vol_blk) << IDX_BITS | i;
+		keys[i] = squeezed(&squeeze, recs[i].vol_blk) << PC_MERGE_IDX_BITS | i;
 	digit_bits = PC_DIV_UP(squeeze.bit_nr, PC_DIV_UP(squeeze.bit_nr, DIGIT_BITS_MAX));
 	for (uint32_t bit = 0; bit < squeeze.bit_nr; bit += digit_bits) {
-		sort_digit(keys, other, nr, IDX_BITS + bit, digit_bits);
+		sort_digit(keys, other, nr, PC_MERGE_IDX_BITS + bit, digit_bits);
 		swap = keys;
 		keys = other;
 		other = swap;
@@ -180,35 +173,11 @@ static uint64_t *sort_records(struct pc_sorter *sorter, const struct pc_extent *
 	return keys;
 }
 
-static int by_value(const void *a, const void *b)
-{
-	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-
-	return x < y ? -1 : x > y;
-}
-
-/* A cluster in order of positions: by the numbers of its records, which are all that is left of the words. */
-static void sort_cluster(uint64_t *keys, uint32_t nr)
-{
-	bool sorted = true;
-
-	for (uint32_t i = 0; i < nr; i++) {
-		keys[i] &= IDX_MASK;
-		sorted = sorted && (i == 0 || keys[i - 1] < keys[i]);
-	}
-	if (!sorted && nr < SHORT_NR)
-		sort_short(keys, nr);
-	else if (!sorted)
-		qsort(keys, nr, sizeof(*keys), by_value);
-}
-
 /* ---- application --------------------------------------------------------------------------------------------------------- */
 
 struct shard_apply {
 	struct pc_apply apply;
 	const struct pc_batch *batch;
-	uint64_t mask; /* of the shard */
-	uint32_t reserved_nr;
 };
 
 /* The last flush mark before pos. */
@@ -227,47 +196,15 @@ static uint64_t epoch_at(const struct pc_batch *batch, uint64_t pos)
 	return from ? batch->epochs[from - 1] : 0;
 }
 
-static void displaced(void *ctx, const struct pc_extent *piece)
+static void replaced(void *ctx, const struct pc_extent *piece, uint64_t by_pos)
 {
 	struct shard_apply *shard = ctx;
 
+	shard->apply.pos = by_pos;
 	/* Only a dirty piece asks for the epoch of what displaces it. */
 	if (piece->flags & PC_EXT_DIRTY)
-		shard->apply.epoch_pos = epoch_at(shard->batch, shard->apply.pos);
+		shard->apply.epoch_pos = epoch_at(shard->batch, by_pos);
 	pc_apply_displaced(&shard->apply, piece);
-}
-
-static int apply_record(struct shard_apply *shard, const struct pc_extent *rec)
-{
-	struct pc_index *index = shard->apply.cache->index;
-
-	if (shard->reserved_nr == 0) {
-		if (pc_index_reserve_locked(index, shard->mask, RESERVE_NR))
-			return -ENOMEM;
-		shard->reserved_nr = RESERVE_NR;
-	}
-	shard->reserved_nr--;
-	shard->apply.pos = rec->pos;
-	if (rec->flags & PC_REC_ERASE)
-		pc_index_erase_locked(index, rec->vol_blk, rec->len_blk, displaced, shard);
-	else
-		pc_index_insert_locked(index, rec, displaced, shard);
-	return 0;
-}
-
-/* Where the cluster ends that begins at from. */
-static uint32_t cluster_end(const struct pc_extent *recs, const uint64_t *keys, uint32_t from, uint32_t nr)
-{
-	const struct pc_extent *rec = &recs[keys[from] & IDX_MASK];
-	uint64_t end_blk = rec->vol_blk + rec->len_blk;
-
-	while (++from < nr) {
-		rec = &recs[keys[from] & IDX_MASK];
-		if (rec->vol_blk >= end_blk)
-			break;
-		end_blk = PC_MAX(end_blk, rec->vol_blk + rec->len_blk);
-	}
-	return from;
 }
 
 static int apply_shard(struct pc_gather *gather, struct pc_batch *batch, uint32_t shard_idx, struct pc_sorter *sorter)
@@ -275,27 +212,20 @@ static int apply_shard(struct pc_gather *gather, struct pc_batch *batch, uint32_
 	struct shard_apply shard = {
 		.apply = { .cache = gather->cache, .share_idx = shard_idx },
 		.batch = batch,
-		.mask = UINT64_C(1) << shard_idx,
 	};
-	const struct pc_extent *recs = batch->recs + (size_t)shard_idx * gather->cap;
-	uint32_t nr = batch->nr[shard_idx], end;
-	uint64_t *keys;
-	int rc = 0;
+	struct pc_merge run = {
+		.recs = batch->recs + (size_t)shard_idx * gather->cap,
+		.nr = batch->nr[shard_idx],
+		.replaced = replaced,
+		.ctx = &shard,
+	};
+	int rc;
 
-	take_references(gather->cache, shard_idx, recs, nr);
-	keys = sort_records(sorter, recs, nr);
-	pc_index_lock(gather->cache->index, shard.mask);
-	for (uint32_t i = 0; i < nr && !rc; i = end) {
-		end = cluster_end(recs, keys, i, nr);
-		/* Records lie in order of positions: what comes soon is somewhere else. */
-		if (i + RECORDS_AHEAD < nr)
-			__builtin_prefetch(&recs[keys[i + RECORDS_AHEAD] & IDX_MASK]);
-		if (end - i > 1)
-			sort_cluster(keys + i, end - i);
-		for (; i < end && !rc; i++)
-			rc = apply_record(&shard, &recs[keys[i] & IDX_MASK]);
-	}
-	pc_index_unlock(gather->cache->index, shard.mask);
+	take_references(gather->cache, shard_idx, run.recs, run.nr);
+	run.order = sort_records(sorter, run.recs, run.nr);
+	pc_index_lock(gather->cache->index, UINT64_C(1) << shard_idx);
+	rc = pc_index_merge_locked(gather->cache->index, shard_idx, &run);
+	pc_index_unlock(gather->cache->index, UINT64_C(1) << shard_idx);
 	return rc;
 }
 

@@ -6,7 +6,7 @@
  * that do not overlap may be applied in any order, those that do are applied in order of positions. So a full batch is sorted by block, shard by shard, and each shard is
  * walked once from its first extent to its last.
  *
- * Memory: a batch has room for PC_GATHER_RECORDS records per shard, or less for a short log: 16 MiB with 64 shards, twice that with threads, plus 4 bytes per segment and some
+ * Memory: a batch has room for PC_GATHER_RECORDS records per shard, or less for a short log: 32 MiB with 64 shards, twice that with threads, plus 4 bytes per segment and some
  * 100 KiB per thread. However long the log is.
  */
 #ifndef PC_RECOVERY_GATHER_H
@@ -16,11 +16,9 @@
 
 #include "core/cache.h"
 
-#define PC_GATHER_RECORDS 8192u /* per shard; at most 65536 */
+#define PC_GATHER_RECORDS 16384u /* per shard; at most 65536 */
 #define PC_GATHER_THREADS_MAX 8u
 #define PC_GATHER_STOPPED 1 /* not an error: what comes now must be read again when it is known what is durable */
-
-#define PC_REC_ERASE 0x80u /* flag of a record beside PC_EXT_*: nothing is inserted */
 
 struct pc_batch {
 	struct pc_extent *recs; /* those of shard s from s * cap on, in order of positions */

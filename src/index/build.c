@@ -1,0 +1,590 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Many changes of a shard at once, for replay: pc_shard_merge_locked.
+ *
+ * Records that overlap, directly or through others, are a cluster. Two records of different clusters have no block in common, so it does not matter which comes first; within a
+ * cluster the order of positions decides. So clusters can be taken in order of blocks, and a shard that gets many is built anew in one sweep from left to right: extents that were there and
+ * clusters, whichever comes first, go to the leaf that is open.
+ *
+ *     what was there    | a  b |  c  d |  e  f |            leaves are given back as they are used up,
+ *     clusters              1       2        3              and filled again
+ *     what is built     | a 1 b c | 2 d e ...
+ *
+ * A cluster of one record that meets nothing is put where it belongs. If all records of a cluster have the same range, the newest remains. Anything else is rare: what it meets goes into a shard of
+ * its own, the records are applied there as live writes are, and what remains comes back.
+ *
+ * Leaves are filled to seven eighths, as what comes after an open is mostly between what is there; those that have no room between their extents are filled up.
+ *
+ * A shard that gets few records for its size is changed where they belong, one by one.
+ */
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "index/shard.h"
+
+#define LEAF_FILL 28u /* of PC_LEAF_NR */
+#define NODE_FILL 52u /* of PC_NODE_NR */
+#define LEAVES_PER_RECORD 2u /* with more, building anew costs more than one by one */
+#define RECORDS_AHEAD 16u
+#define FEW 4u
+#define RESERVE_NR 4u /* pieces reserved at once: more would stay unused in each shard */
+#define SHORT_NR 48u /* fewer are sorted by insertion */
+
+/* ---- clusters ------------------------------------------------------------------------------------------------------------ */
+
+static const struct pc_extent *rec_at(const struct pc_merge *merge, uint32_t i)
+{
+	return &merge->recs[merge->order[i] & PC_MERGE_IDX_MASK];
+}
+
+static uint64_t rec_end(const struct pc_extent *rec)
+{
+	return rec->vol_blk + rec->len_blk;
+}
+
+/* Where the cluster ends that begins at from. *end_blk: the same in blocks. */
+static uint32_t cluster_end(const struct pc_merge *merge, uint32_t from, uint64_t *out_end_blk)
+{
+	uint64_t end_blk = rec_end(rec_at(merge, from));
+
+	while (++from < merge->nr) {
+		const struct pc_extent *rec = rec_at(merge, from);
+
+		if (rec->vol_blk >= end_blk)
+			break;
+		end_blk = PC_MAX(end_blk, rec_end(rec));
+	}
+	*out_end_blk = end_blk;
+	return from;
+}
+
+static int by_value(const void *a, const void *b)
+{
+	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+static void sort_short(uint64_t *order, uint32_t nr)
+{
+	for (uint32_t i = 1; i < nr; i++) {
+		uint64_t word = order[i];
+		uint32_t to = i;
+
+		for (; to > 0 && order[to - 1] > word; to--)
+			order[to] = order[to - 1];
+		order[to] = word;
+	}
+}
+
+/* A cluster in order of positions: by the numbers of its records, which are all that is left of the words. */
+static void sort_cluster(uint64_t *order, uint32_t nr)
+{
+	bool sorted = true;
+
+	for (uint32_t i = 0; i < nr; i++) {
+		order[i] &= PC_MERGE_IDX_MASK;
+		sorted = sorted && (i == 0 || order[i - 1] < order[i]);
+	}
+	if (!sorted && nr < SHORT_NR)
+		sort_short(order, nr);
+	else if (!sorted)
+		qsort(order, nr, sizeof(*order), by_value);
+}
+
+/* ---- one by one ----------------------------------------------------------------------------------------------------------- */
+
+struct one_by_one {
+	struct pc_shard *shard;
+	const struct pc_merge *merge;
+	uint64_t pos; /* of the record that is applied */
+	uint32_t reserved_nr;
+};
+
+static void displaced(void *ctx, const struct pc_extent *piece)
+{
+	const struct one_by_one *one = ctx;
+
+	one->merge->replaced(one->merge->ctx, piece, one->pos);
+}
+
+static int apply_record(struct one_by_one *one, const struct pc_extent *rec)
+{
+	if (one->reserved_nr == 0) {
+		if (pc_shard_reserve_locked(one->shard, RESERVE_NR) != 0)
+			return -ENOMEM;
+		one->reserved_nr = RESERVE_NR;
+	}
+	one->reserved_nr--;
+	one->pos = rec->pos;
+	pc_shard_replace_locked(one->shard, rec->vol_blk, rec->len_blk, rec->flags & PC_REC_ERASE ? NULL : rec,
+				displaced, one);
+	return 0;
+}
+
+/* The records from .. end of a cluster. */
+static int apply_cluster(struct one_by_one *one, uint32_t from, uint32_t end)
+{
+	int rc = 0;
+
+	if (end - from > 1)
+		sort_cluster(one->merge->order + from, end - from);
+	for (; from < end && rc == 0; from++)
+		rc = apply_record(one, rec_at(one->merge, from));
+	return rc;
+}
+
+static int apply_all(struct pc_shard *shard, const struct pc_merge *merge)
+{
+	struct one_by_one one = { .shard = shard, .merge = merge };
+	uint64_t end_blk;
+	int rc = 0;
+
+	for (uint32_t i = 0, end; i < merge->nr && rc == 0; i = end) {
+		end = cluster_end(merge, i, &end_blk);
+		rc = apply_cluster(&one, i, end);
+	}
+	return rc;
+}
+
+/* ---- the shard that is built ------------------------------------------------------------------------------------------------ */
+
+struct build {
+	struct pc_shard *shard;
+	const struct pc_merge *merge;
+	/* What was there and is not taken over yet. */
+	uint64_t *old_root;
+	struct pc_node **old_nodes;
+	uint32_t old_node_nr;
+	struct pc_shard_at old_at;
+	uint64_t old_blk; /* where it begins; UINT64_MAX: there is no more */
+	/* What is built. */
+	struct pc_node *node; /* NULL: none is open */
+	struct pc_leaf *leaf; /* the same */
+	uint32_t region; /* of the node */
+	uint32_t nr; /* extents in the open leaf */
+	uint32_t limit_nr; /* it takes no more; 0: none is open */
+	uint64_t end_blk; /* of the last extent, or what is behind that */
+	uint64_t extent_nr; /* in leaves that are closed */
+	int rc;
+	struct pc_shard side; /* for a cluster that is not simple */
+};
+
+static void close_leaf(struct build *build)
+{
+	struct pc_node *node = build->node;
+
+	if (build->nr == 0)
+		return;
+	pc_leaf_end_at(build->leaf, build->nr);
+	if (node->leaf_nr == 0)
+		build->shard->first_blks[build->shard->node_nr - 1] = pc_key_blk(node->region, build->leaf->keys[0]);
+	node->keys[node->leaf_nr] = build->leaf->keys[0];
+	node->leaves[node->leaf_nr] = build->leaf;
+	node->extent_nrs[node->leaf_nr] = (uint8_t)build->nr;
+	node->leaf_nr++;
+	build->shard->leaf_nr++;
+	build->extent_nr += build->nr;
+	build->leaf = NULL;
+	build->nr = 0;
+	build->limit_nr = 0;
+}
+
+static void close_node(struct build *build)
+{
+	struct pc_node *node = build->node;
+
+	if (node == NULL)
+		return;
+	close_leaf(build);
+	if (build->leaf != NULL)
+		pc_shard_leaf_put(build->shard, build->leaf);
+	build->leaf = NULL;
+	build->limit_nr = 0;
+	for (uint32_t i = node->leaf_nr; i < PC_NODE_NR; i++)
+		node->keys[i] = PC_KEY_PAST;
+	if (node->leaf_nr == 0) {
+		build->shard->node_nr--;
+		pc_shard_node_put(build->shard, node);
+	}
+	build->node = NULL;
+}
+
+static void open_node(struct build *build, uint32_t region)
+{
+	struct pc_shard *shard = build->shard;
+
+	if (shard->node_nr == shard->root_cap && build->rc == 0)
+		build->rc = pc_shard_grow_root(shard, (uint64_t)shard->node_nr + 1);
+	if (shard->free_node_nr == 0 && build->rc == 0)
+		build->rc = pc_shard_grow_nodes(shard, 1);
+	if (build->rc != 0)
+		return;
+	build->node = pc_shard_node_take(shard);
+	build->node->leaf_nr = 0;
+	build->node->region = region;
+	build->region = region;
+	shard->nodes[shard->node_nr++] = build->node;
+}
+
+/* Nothing fits between the extents of the open leaf. */
+static bool is_solid(const struct build *build)
+{
+	const struct pc_leaf *leaf = build->leaf;
+
+	for (uint32_t i = 0; i + 1 < build->nr; i++)
+		if ((uint32_t)leaf->keys[i] + pc_leaf_len_blk(build->shard->pack, leaf, i) !=
+		    (uint32_t)leaf->keys[i + 1])
+			return false;
+	return true;
+}
+
+/* As room, where the open leaf will not do. */
+static bool room_slow(struct build *build, uint64_t vol_blk)
+{
+	uint32_t region = (uint32_t)(vol_blk >> 32);
+	bool fits = build->node != NULL && build->region == region;
+
+	if (fits && build->nr == LEAF_FILL && vol_blk == build->end_blk && is_solid(build)) {
+		build->limit_nr = PC_LEAF_NR;
+		return true;
+	}
+	if (fits)
+		close_leaf(build);
+	if (!fits || build->node->leaf_nr == NODE_FILL) {
+		close_node(build);
+		open_node(build, region);
+	}
+	if (build->leaf == NULL && build->shard->free_leaf_nr == 0 && build->rc == 0)
+		build->rc = pc_shard_grow_leaves(build->shard, 1);
+	if (build->rc != 0)
+		return false;
+	if (build->leaf == NULL)
+		build->leaf = pc_shard_leaf_take(build->shard);
+	build->limit_nr = LEAF_FILL;
+	return true;
+}
+
+/* Makes the open leaf one that takes an extent at vol_blk. False: no memory. */
+static bool room(struct build *build, uint64_t vol_blk)
+{
+	if (build->nr < build->limit_nr && build->region == vol_blk >> 32)
+		return true;
+	return room_slow(build, vol_blk);
+}
+
+static void put(struct build *build, const struct pc_extent *extent)
+{
+	if (!room(build, extent->vol_blk))
+		return;
+	pc_leaf_set(build->shard->pack, build->leaf, build->nr++, extent, build->shard->newest_pos);
+	build->end_blk = rec_end(extent);
+}
+
+/* ---- what was there --------------------------------------------------------------------------------------------------------- */
+
+static const struct pc_node *old_node(const struct build *build)
+{
+	return build->old_nodes[build->old_at.node_idx];
+}
+
+/* The place of old_at is settled: says what is there. */
+static void look_at_old(struct build *build)
+{
+	const struct pc_node *node;
+
+	if (build->old_at.node_idx == build->old_node_nr) {
+		build->old_blk = UINT64_MAX;
+		return;
+	}
+	node = old_node(build);
+	build->old_blk = pc_key_blk(node->region, node->leaves[build->old_at.leaf_idx]->keys[build->old_at.slot_idx]);
+}
+
+/* Steps to slot_idx of the leaf, or behind it. Then the leaf is used up, and soon filled again. */
+static void old_step(struct build *build, uint32_t slot_idx)
+{
+	struct pc_shard_at *at = &build->old_at;
+	const struct pc_node *node = old_node(build);
+
+	at->slot_idx = slot_idx;
+	if (slot_idx == node->extent_nrs[at->leaf_idx]) {
+		pc_shard_leaf_put(build->shard, node->leaves[at->leaf_idx]);
+		at->slot_idx = 0;
+		at->leaf_idx++;
+		if (at->leaf_idx + 1 < node->leaf_nr)
+			pc_leaf_prefetch(build->shard->pack, node->leaves[at->leaf_idx + 1]);
+	}
+	if (at->leaf_idx == node->leaf_nr) {
+		pc_shard_node_put(build->shard, build->old_nodes[at->node_idx]);
+		at->leaf_idx = 0;
+		at->node_idx++;
+	}
+	look_at_old(build);
+}
+
+static struct pc_extent old_take(struct build *build)
+{
+	const struct pc_node *node = old_node(build);
+	struct pc_extent extent = pc_leaf_get(build->shard->pack, node->leaves[build->old_at.leaf_idx],
+					      build->old_at.slot_idx, node->region, build->shard->newest_pos);
+
+	old_step(build, build->old_at.slot_idx + 1);
+	return extent;
+}
+
+/*
+ * As pc_leaf_move between two leaves, for the few extents between two records: four at a time without a call, and what is copied too much is written over, or behind the last.
+ */
+static void copy_few(const struct pc_pack *pack, struct pc_leaf *to, uint32_t to_idx, const struct pc_leaf *from,
+		     uint32_t from_idx, uint32_t nr)
+{
+	if (pack->high_bytes != 0 || PC_MAX(to_idx, from_idx) + PC_ROUND_UP(nr, FEW) > PC_LEAF_NR) {
+		pc_leaf_move(pack, to, to_idx, from, from_idx, nr);
+		return;
+	}
+	for (uint32_t i = 0; i < nr; i += FEW) {
+		memcpy(&to->keys[to_idx + i], &from->keys[from_idx + i], FEW * sizeof(to->keys[0]));
+		memcpy(&to->words[to_idx + i], &from->words[from_idx + i], FEW * sizeof(to->words[0]));
+		memcpy(&to->crcs[to_idx + i], &from->crcs[from_idx + i], FEW * sizeof(to->crcs[0]));
+	}
+}
+
+/* Takes over the slots from .. to of a leaf, as they are packed. */
+static void copy_slots(struct build *build, const struct pc_leaf *leaf, uint32_t region, uint32_t from, uint32_t to)
+{
+	const struct pc_pack *pack = build->shard->pack;
+
+	while (from < to && room(build, pc_key_blk(region, leaf->keys[from]))) {
+		uint32_t nr = PC_MIN(to - from, build->limit_nr - build->nr);
+
+		copy_few(pack, build->leaf, build->nr, leaf, from, nr);
+		build->nr += nr;
+		from += nr;
+		build->end_blk = pc_key_blk(region, leaf->keys[from - 1]) + pc_leaf_len_blk(pack, leaf, from - 1);
+	}
+}
+
+/* Takes over what begins before vol_blk. */
+static void copy_old(struct build *build, uint64_t vol_blk)
+{
+	while (build->old_blk < vol_blk && build->rc == 0) {
+		const struct pc_node *node = old_node(build);
+		const struct pc_leaf *leaf = node->leaves[build->old_at.leaf_idx];
+		uint32_t nr = node->extent_nrs[build->old_at.leaf_idx], to = nr;
+
+		if (node->region == vol_blk >> 32) {
+			to = PC_MIN(pc_keys_count(leaf->keys, PC_LEAF_NR / 4, pc_key_of(vol_blk)), nr);
+			to -= leaf->keys[to - 1] == pc_key_of(vol_blk);
+		}
+		copy_slots(build, leaf, node->region, build->old_at.slot_idx, to);
+		old_step(build, to);
+	}
+}
+
+/* ---- clusters that meet something ------------------------------------------------------------------------------------------- */
+
+/* All records from .. end have one range, and what was there has it too, or nothing was there. */
+static bool is_pile(const struct build *build, uint32_t from, uint32_t end, uint64_t end_blk)
+{
+	const struct pc_extent *first = rec_at(build->merge, from);
+
+	/* The last one begins last, and none ends behind end_blk. */
+	if (rec_at(build->merge, end - 1)->vol_blk != first->vol_blk || build->end_blk > first->vol_blk)
+		return false;
+	for (uint32_t i = from; i < end; i++)
+		if (rec_end(rec_at(build->merge, i)) != end_blk)
+			return false;
+	if (build->old_blk < end_blk) {
+		const struct pc_leaf *leaf = old_node(build)->leaves[build->old_at.leaf_idx];
+
+		return build->old_blk == first->vol_blk &&
+		       pc_leaf_len_blk(build->shard->pack, leaf, build->old_at.slot_idx) == first->len_blk;
+	}
+	return true;
+}
+
+/* Records of one block number are in order of positions. */
+static void put_pile(struct build *build, uint32_t from, uint32_t end)
+{
+	const struct pc_merge *merge = build->merge;
+	struct pc_extent old, *last = NULL;
+
+	if (build->old_blk == rec_at(merge, from)->vol_blk) {
+		old = old_take(build);
+		last = &old;
+	}
+	for (; from < end; from++) {
+		const struct pc_extent *rec = rec_at(merge, from);
+
+		if (last != NULL)
+			merge->replaced(merge->ctx, last, rec->pos);
+		last = NULL;
+		if (!(rec->flags & PC_REC_ERASE)) {
+			old = *rec;
+			last = &old;
+		}
+	}
+	if (last != NULL)
+		put(build, last);
+}
+
+/* Memory that is free goes from one shard to another. */
+static void lend(struct pc_shard *to, struct pc_shard *from)
+{
+	to->free_leaves = from->free_leaves;
+	to->free_leaf_nr = from->free_leaf_nr;
+	to->free_nodes = from->free_nodes;
+	to->free_node_nr = from->free_node_nr;
+	from->free_leaves = NULL;
+	from->free_nodes = NULL;
+	from->free_leaf_nr = 0;
+	from->free_node_nr = 0;
+}
+
+/* What was lent, what the other shard took itself, and what has become free meanwhile. */
+static void give_back(struct pc_shard *to, struct pc_shard *from)
+{
+	while (to->free_leaf_nr > 0)
+		pc_shard_leaf_put(from, pc_shard_leaf_take(to));
+	while (to->free_node_nr > 0)
+		pc_shard_node_put(from, pc_shard_node_take(to));
+	lend(to, from);
+	to->taken_leaf_nr += from->taken_leaf_nr;
+	to->taken_node_nr += from->taken_node_nr;
+	from->taken_leaf_nr = 0;
+	from->taken_node_nr = 0;
+}
+
+static void put_aside(struct build *build, const struct pc_extent *extent)
+{
+	if (build->rc == 0)
+		build->rc = pc_shard_reserve_locked(&build->side, 1);
+	if (build->rc == 0)
+		pc_shard_replace_locked(&build->side, extent->vol_blk, extent->len_blk, extent, NULL, NULL);
+}
+
+/* All that is in the shard at the side comes back, and it is empty again. */
+static void take_side(struct build *build)
+{
+	struct pc_shard *side = &build->side;
+	struct pc_shard_at at = { 0, 0, 0 };
+
+	give_back(build->shard, side);
+	for (; !pc_shard_is_end(side, at); at.slot_idx++, at = pc_shard_settle(side, at)) {
+		struct pc_extent extent = pc_shard_get(side, at);
+
+		put(build, &extent);
+	}
+	for (uint32_t i = 0; i < side->node_nr; i++) {
+		for (uint32_t j = 0; j < side->nodes[i]->leaf_nr; j++)
+			pc_shard_leaf_put(build->shard, side->nodes[i]->leaves[j]);
+		pc_shard_node_put(build->shard, side->nodes[i]);
+	}
+	side->node_nr = 0;
+	side->leaf_nr = 0;
+	side->hint_blk = PC_NO_HINT;
+	side->next_blk = PC_NO_HINT;
+	atomic_store_explicit(&side->extent_nr, 0, memory_order_relaxed);
+}
+
+/* Anything. What was there and meets the cluster is aside before the first record comes. */
+static void put_mixed(struct build *build, uint32_t from, uint32_t end, uint64_t end_blk)
+{
+	struct one_by_one one = { .shard = &build->side, .merge = build->merge };
+	uint64_t vol_blk = rec_at(build->merge, from)->vol_blk;
+	struct pc_extent extent;
+
+	lend(&build->side, build->shard);
+	build->side.newest_pos = build->shard->newest_pos;
+	if (build->end_blk > vol_blk) {
+		extent = pc_leaf_get(build->shard->pack, build->leaf, --build->nr, build->node->region,
+				     build->shard->newest_pos);
+		build->end_blk = extent.vol_blk;
+		put_aside(build, &extent);
+	}
+	while (build->old_blk < end_blk && build->rc == 0) {
+		extent = old_take(build);
+		put_aside(build, &extent);
+	}
+	if (build->rc == 0)
+		build->rc = apply_cluster(&one, from, end);
+	take_side(build);
+}
+
+/* ---- the sweep ---------------------------------------------------------------------------------------------------------------- */
+
+static void put_cluster(struct build *build, uint32_t from, uint32_t end, uint64_t end_blk)
+{
+	const struct pc_extent *rec = rec_at(build->merge, from);
+
+	copy_old(build, rec->vol_blk);
+	if (end - from == 1 && build->end_blk <= rec->vol_blk && build->old_blk >= end_blk) {
+		if (!(rec->flags & PC_REC_ERASE))
+			put(build, rec);
+	} else if (is_pile(build, from, end, end_blk)) {
+		put_pile(build, from, end);
+	} else {
+		put_mixed(build, from, end, end_blk);
+	}
+}
+
+/* The old tree becomes what is to be taken over, and the shard has an empty one. */
+static int begin(struct build *build, struct pc_shard *shard, const struct pc_merge *merge)
+{
+	const struct pc_shard_params side_params = { .pack = shard->pack, .arena = shard->arena };
+	uint64_t extent_nr = atomic_load_explicit(&shard->extent_nr, memory_order_relaxed) + merge->nr;
+	int rc;
+
+	assert(shard->fills == NULL);
+	*build = (struct build){ .shard = shard,
+				 .merge = merge,
+				 .old_root = shard->first_blks,
+				 .old_nodes = shard->nodes,
+				 .old_node_nr = shard->node_nr };
+	rc = pc_shard_init(&build->side, &side_params);
+	if (rc != 0)
+		return rc;
+	shard->first_blks = NULL;
+	shard->node_nr = 0;
+	shard->leaf_nr = 0;
+	shard->root_cap = 0;
+	shard->hint_blk = PC_NO_HINT;
+	shard->next_blk = PC_NO_HINT;
+	shard->newest_pos = PC_MAX(shard->newest_pos, merge->recs[merge->nr - 1].pos);
+	build->rc = pc_shard_grow_root(shard, extent_nr / ((uint64_t)LEAF_FILL * NODE_FILL) + 1);
+	look_at_old(build);
+	return 0;
+}
+
+static int build_anew(struct pc_shard *shard, const struct pc_merge *merge)
+{
+	struct build build;
+	uint64_t end_blk;
+	int rc = begin(&build, shard, merge);
+
+	if (rc != 0)
+		return rc;
+	for (uint32_t i = 0, end; i < merge->nr && build.rc == 0; i = end) {
+		/* Records lie in order of positions: what comes soon is somewhere else. */
+		if (i + RECORDS_AHEAD < merge->nr)
+			__builtin_prefetch(rec_at(merge, i + RECORDS_AHEAD));
+		end = cluster_end(merge, i, &end_blk);
+		put_cluster(&build, i, end, end_blk);
+	}
+	copy_old(&build, UINT64_MAX);
+	close_node(&build);
+	atomic_store_explicit(&shard->extent_nr, build.extent_nr, memory_order_relaxed);
+	pc_shard_fini(&build.side);
+	free(build.old_root);
+	return build.rc;
+}
+
+int pc_shard_merge_locked(struct pc_shard *shard, const struct pc_merge *merge)
+{
+	if (shard->leaf_nr > (uint64_t)merge->nr * LEAVES_PER_RECORD)
+		return apply_all(shard, merge);
+	return build_anew(shard, merge);
+}
