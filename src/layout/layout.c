@@ -3,7 +3,7 @@
  * Superblock, tail and segment records: loading, repair, creation and update of their two copies.
  *
  * Loading takes of each record the valid copy with the higher sequence number; the other one, if it is bad or older, is noted and rewritten by
- * pc_layout_repair before any new update. So while the cache is open both copies are equal between updates, and the order of an
+ * pc_layout_repair before any new update. Two valid copies of one number that differ are damage that no crash leaves: neither is written over the other. So while the cache is open both copies are equal between updates, and the order of an
  * update (older copy, commit, other copy, commit) leaves one whole copy at every instant.
  *
  * Creation takes the magic of the old superblocks away first: from then on the file is no cache until the new magic is there, one word, last of all; and no old record can come
@@ -99,17 +99,19 @@ int pc_layout_load_super(struct pc_media *media, struct pc_super *out_super, uin
 		return PCACHE_E_VERSION;
 	if (valid[1 - best] != PC_VALID || memcmp(&copy[0], &copy[1], sizeof(copy[0])) != 0)
 		bad = 1u << (1 - best);
+	if (bad && valid[1 - best] == PC_VALID && copy[0].seq == copy[1].seq)
+		return PCACHE_E_CORRUPT;
 	*out_super = copy[best];
 	*out_bad = bad;
 	return 0;
 }
 
-/* Of two copies: which is newest (0 or 1), or 2 if both are bad; *out_bad gets the copies to rewrite. */
+/* Of two copies: which is newest (0 or 1), or 2 if both are bad, or neither is newer; *out_bad gets the copies to rewrite. */
 static unsigned int newest(bool a_valid, uint64_t a_seq, bool b_valid, uint64_t b_seq, bool equal, uint32_t *out_bad)
 {
 	unsigned int best;
 
-	if (!a_valid && !b_valid)
+	if ((!a_valid && !b_valid) || (a_valid && b_valid && a_seq == b_seq && !equal))
 		return 2;
 	best = !a_valid || (b_valid && b_seq > a_seq);
 	*out_bad = equal ? 0 : 1u << (1 - best);
