@@ -202,6 +202,7 @@ PCACHE_API int pcache_probe(const char *path, struct pcache_info *info)
 
 struct census {
 	struct pcache *cache;
+	uint64_t dirty_tail; /* when the shard was locked */
 	uint64_t live_blk;
 	uint64_t dirty_blk;
 	uint64_t zero_blk;
@@ -212,12 +213,11 @@ static enum pc_walk take_census(void *ctx, struct pc_extent *extent)
 {
 	struct census *census = ctx;
 	struct pcache *cache = census->cache;
-	uint64_t dirty_tail = cache->layout.tail.dirty_tail_pos;
 	uint8_t state;
 
 	if (extent->pos < atomic_load(&cache->log.tail) || extent->pos >= atomic_load(&cache->log.head))
 		census->wrong = "an extent's position is outside of the log";
-	if ((extent->flags & PC_EXT_DIRTY) && extent->pos < dirty_tail)
+	if ((extent->flags & PC_EXT_DIRTY) && extent->pos < census->dirty_tail)
 		census->wrong = "a dirty extent below the dirty tail";
 	if ((extent->flags & PC_EXT_TYPE_MASK) == PC_EXT_DATA) {
 		census->live_blk += extent->len_blk;
@@ -242,6 +242,7 @@ const char *pc_cache_check(struct pcache *cache)
 		return wrong;
 	for (uint32_t i = 0; i < pc_index_shard_nr(cache->index); i++) {
 		pc_index_lock(cache->index, UINT64_C(1) << i);
+		census.dirty_tail = pc_layout_tail(&cache->layout).dirty_tail_pos;
 		pc_index_walk_shard_locked(cache->index, i, take_census, &census);
 		pc_index_unlock(cache->index, UINT64_C(1) << i);
 	}

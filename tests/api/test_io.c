@@ -212,7 +212,7 @@ static void full_cache_with_a_broken_backing(void **state)
 			rig_pattern(&rig, rig.scratch, 1024);
 			for (uint32_t tries = 0;
 			     (rc = pcache_write(rig.cache, rig.scratch, off, 1024, 0)) == PCACHE_E_FULL; tries++) {
-				assert_true(rig.o.threads && tries < 10000);
+				assert_true(rig.o.threads && tries < 60000);
 				(void)usleep(1000);
 			}
 			assert_int_equal(rc, 0);
@@ -281,7 +281,7 @@ static void writers_wait_for_space(void **state)
 	rig_pattern(&rig, rig.model, 500 * 512);
 	assert_int_equal(pthread_create(&thread, NULL, write_on, &waiter), 0);
 	for (uint32_t tries = 0;; tries++) {
-		assert_true(tries < 5000);
+		assert_true(tries < 60000);
 		info = rig_info(&rig);
 		if (info.full_waits)
 			break;

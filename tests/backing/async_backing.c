@@ -5,9 +5,11 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 #define WAITING_NR 256u
+#define GATHER_NS 2000000 /* without another: whoever submits may be waiting for this one */
 
 struct waiting {
 	struct pcache_backing_io *io;
@@ -63,25 +65,54 @@ static int end_one_locked(struct async_backing *async, uint32_t idx)
 	return rc;
 }
 
+static bool is_gathering(const struct async_backing *async)
+{
+	return async->counters.waiting_max < async->options.gather_nr;
+}
+
+/* Sleeps until enough have come, or for a while none. */
+static void gather_locked(struct async_backing *async)
+{
+	uint64_t number = async->number - 1;
+	struct timespec until;
+
+	while (is_gathering(async) && number != async->number && !async->stop) {
+		number = async->number;
+		(void)clock_gettime(CLOCK_REALTIME, &until);
+		until.tv_nsec += GATHER_NS;
+		until.tv_sec += until.tv_nsec / 1000000000;
+		until.tv_nsec %= 1000000000;
+		while (number == async->number && !async->stop &&
+		       pthread_cond_timedwait(&async->cond, &async->mutex, &until) == 0)
+			;
+	}
+}
+
 static void *end_some(void *arg)
 {
 	struct async_backing *async = arg;
 
 	pthread_mutex_lock(&async->mutex);
 	while (!async->stop || async->waiting_nr) {
-		uint32_t pause_us;
+		uint32_t pause_us, idx;
 
 		if (!async->waiting_nr) {
 			pthread_cond_wait(&async->cond, &async->mutex);
 			continue;
 		}
-		pause_us = async->options.pause_us_max && draw(async, 16) == 0 ? draw(async, async->options.pause_us_max) : 0;
+		gather_locked(async);
+		pause_us = async->options.pause_us_max && draw(async, 16) == 0
+				   ? draw(async, async->options.pause_us_max)
+				   : 0;
 		if (pause_us) {
 			pthread_mutex_unlock(&async->mutex);
 			(void)usleep(pause_us);
 			pthread_mutex_lock(&async->mutex);
 		}
-		(void)end_one_locked(async, draw(async, async->waiting_nr));
+		idx = draw(async, async->waiting_nr);
+		if (async->options.gather_nr && !async->counters.disorder_nr)
+			idx = async->waiting_nr - 1;
+		(void)end_one_locked(async, idx);
 	}
 	pthread_mutex_unlock(&async->mutex);
 	return NULL;

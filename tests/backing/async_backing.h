@@ -4,6 +4,9 @@
  * counts overlaps. Faults of that one show as errors of the completion.
  *
  * The thread takes a drawn one of what is waiting, sometimes after a drawn pause. With busy_percent a submit is refused with EAGAIN as often.
+ *
+ * With gather_nr, until so many have waited at once, one ends only after a while without another; and the first that ends then is the newest. So that both are seen on any machine,
+ * however its threads run.
  */
 #ifndef PC_TESTS_ASYNC_BACKING_H
 #define PC_TESTS_ASYNC_BACKING_H
@@ -19,6 +22,7 @@ struct async_options {
 	uint32_t at_once_percent; /* of submits that complete before they return */
 	uint32_t pause_us_max;
 	uint32_t most_nr; /* waiting at a time, then EAGAIN; 0: any number */
+	uint32_t gather_nr; /* 0: nothing is gathered */
 };
 
 struct async_counters {

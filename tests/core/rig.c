@@ -230,7 +230,7 @@ void rig_check_all(struct rig *rig)
 
 	rig_check_range(rig, 0, rig->o.backing_bytes);
 	/* The check wants a cache at rest. A worker may be in the middle of a step: then look again. */
-	for (uint32_t tries = 0; tries == 0 || (wrong && rig->o.threads && tries < 5000); tries++) {
+	for (uint32_t tries = 0; tries == 0 || (wrong && rig->o.threads && tries < 60000); tries++) {
 		if (tries)
 			(void)usleep(1000);
 		wrong = pc_cache_check(rig->cache);

@@ -47,7 +47,8 @@ static void down(struct rig *rig)
 	struct async_counters seen;
 
 	async_backing_get_counters(async, &seen);
-	assert_true(seen.submit_nr > 0 && seen.disorder_nr > 0);
+	assert_true(seen.submit_nr > 0);
+	assert_true(seen.disorder_nr > 0 || !async_options.gather_nr);
 	mem_backing_get_counters(rig->mb, &counters);
 	assert_int_equal(counters.overlapping_writes, 0);
 	assert_int_equal(counters.violations, 0);
@@ -73,9 +74,11 @@ static void late_and_out_of_order(void **state)
 {
 	(void)state;
 	for (uint32_t ordering = 0; ordering < 2; ordering++) {
-		struct async_options options = {
-			.seed = 31 + ordering, .pause_us_max = 30, .busy_percent = 5, .at_once_percent = 10
-		};
+		struct async_options options = { .seed = 31 + ordering,
+						 .pause_us_max = 30,
+						 .busy_percent = 5,
+						 .at_once_percent = 10,
+						 .gather_nr = 2 };
 		struct rig rig;
 
 		up(&rig, &options, ordering);
@@ -107,6 +110,12 @@ static void errors_come_and_go(void **state)
 			mem_backing_fail(rig.mb, MEM_BACKING_WRITE, 20 + 10 * round, EIO, MEM_BACKING_ONCE);
 			mem_backing_fail(rig.mb, MEM_BACKING_FLUSH, 1, EIO, MEM_BACKING_ONCE);
 			some_writes(&rig, 600);
+			/* The workers may have met those two by themselves. This one nobody gets around: no drain is complete. */
+			mem_backing_fail(rig.mb, MEM_BACKING_FLUSH, 1, EIO, MEM_BACKING_FOREVER);
+			rig_write(&rig, 0, 512, 0);
+			rc = pcache_drain(rig.cache, NULL, NULL);
+			assert_int_equal(rc, -EIO);
+			mem_backing_clear_faults(rig.mb);
 			while ((rc = pcache_drain(rig.cache, NULL, NULL)) != 0) {
 				assert_int_equal(rc, -EIO);
 				assert_true(++failed_nr < 1000);
@@ -114,7 +123,6 @@ static void errors_come_and_go(void **state)
 			assert_memory_equal(mem_backing_durable(rig.mb), rig.model, rig.o.backing_bytes);
 			rig_check_all(&rig);
 		}
-		assert_true(failed_nr > 0);
 		assert_true(rig_info(&rig).backing_errors > 0);
 		down(&rig);
 	}

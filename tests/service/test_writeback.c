@@ -221,7 +221,7 @@ static void workers_retry(void **state)
 	rig_write(&rig, 4096, 4096, 0);
 	rig_flush(&rig);
 	for (uint32_t tries = 0; !(rig_info(&rig).state_flags & PCACHE_STATE_DEGRADED); tries++) {
-		assert_true(tries < 5000);
+		assert_true(tries < 60000);
 		(void)usleep(1000);
 	}
 	assert_int_equal(rig_info(&rig).dirty_bytes, 4096);
@@ -229,7 +229,7 @@ static void workers_retry(void **state)
 	assert_in_range(rig_info(&rig).backing_errors, 1, 30);
 	mem_backing_clear_faults(rig.mb);
 	for (uint32_t tries = 0; rig_info(&rig).dirty_bytes; tries++) {
-		assert_true(tries < 5000);
+		assert_true(tries < 60000);
 		(void)usleep(1000);
 	}
 	assert_false(rig_info(&rig).state_flags & PCACHE_STATE_DEGRADED);
