@@ -31,6 +31,11 @@ static void fill_counters(const struct pcache *cache, struct pcache_info *info)
 		info->discard_bytes += get(&shard->discard_bytes);
 		fill_bytes += get(&shard->fill_bytes);
 	}
+	for (uint32_t i = 0; i < PC_THREAD_SLOT_NR; i++) {
+		info->read_ops += get(&stats->reader[i].read_ops);
+		info->read_bytes += get(&stats->reader[i].read_bytes);
+		info->hit_bytes += get(&stats->reader[i].hit_bytes);
+	}
 	info->flush_ops = get(&stats->flush_ops);
 	info->writeback_bytes = get(&stats->writeback_bytes);
 	info->backing_flushes = get(&stats->backing_flushes);

@@ -190,7 +190,7 @@ int pc_spin_init(struct pc_spin *spin, enum pc_lock_rank rank, uint32_t sub_rank
 
 void pc_spin_fini(struct pc_spin *spin)
 {
-	if (atomic_load_explicit(&spin->word, memory_order_relaxed))
+	if (atomic_load_explicit(&spin->word, memory_order_relaxed) & 1)
 		die("spin lock destroyed while in use", spin->mutex.order, 0);
 	pc_mutex_fini(&spin->mutex);
 }
@@ -206,20 +206,35 @@ static inline void relax(void)
 
 static bool spin_take(struct pc_spin *spin)
 {
-	return atomic_load_explicit(&spin->word, memory_order_relaxed) == 0 &&
-	       atomic_exchange_explicit(&spin->word, 1, memory_order_acquire) == 0;
+	if (atomic_load_explicit(&spin->word, memory_order_relaxed) & 1 ||
+	    atomic_fetch_or_explicit(&spin->word, 1, memory_order_acquire) & 1)
+		return false;
+	/* Order: the odd version before what changes under the lock, for those who read without it. */
+	atomic_thread_fence(memory_order_release);
+	return true;
+}
+
+/* Only the holder changes the word. */
+static void spin_give(struct pc_spin *spin)
+{
+	atomic_store_explicit(&spin->word, atomic_load_explicit(&spin->word, memory_order_relaxed) + 1,
+			      memory_order_release);
 }
 
 /*
- * The holder stores 0 and then looks for sleepers; the processor may do the second before others see the first, and then a sleeper that came in between is not woken. So nobody
+ * The holder changes the word and then looks for sleepers; the processor may do the second before others see the first, and then a sleeper that came in between is not woken. So nobody
  * sleeps without a limit. That happens within some nanoseconds, hence hardly ever.
  */
 static void spin_sleep(struct pc_spin *spin, long sleep_ns)
 {
 	const struct timespec limit = { .tv_nsec = sleep_ns };
+	uint64_t word = atomic_load_explicit(&spin->word, memory_order_relaxed);
 
+	if (!(word & 1))
+		return;
 	atomic_fetch_add_explicit(&spin->sleeper_nr, 1, memory_order_seq_cst);
-	(void)syscall(SYS_futex, &spin->word, FUTEX_WAIT_PRIVATE, 1, &limit, NULL, 0);
+	/* The system compares 32 bits: the low ones, which come first on every machine that this is built for. */
+	(void)syscall(SYS_futex, &spin->word, FUTEX_WAIT_PRIVATE, (uint32_t)word, &limit, NULL, 0);
 	atomic_fetch_sub_explicit(&spin->sleeper_nr, 1, memory_order_relaxed);
 }
 
@@ -243,6 +258,7 @@ void pc_spin_lock_slow(struct pc_spin *spin)
 {
 	if (pc_sched) {
 		pc_sched->lock(&spin->mutex);
+		(void)spin_take(spin);
 		return;
 	}
 	check_above_held(spin->mutex.order, "lock below a held mutex");
@@ -253,11 +269,12 @@ void pc_spin_lock_slow(struct pc_spin *spin)
 void pc_spin_unlock_slow(struct pc_spin *spin)
 {
 	if (pc_sched) {
+		spin_give(spin);
 		pc_sched->unlock(&spin->mutex);
 		return;
 	}
 	note_unlocked(spin->mutex.order, "unlock of a mutex that is not held");
-	atomic_store_explicit(&spin->word, 0, memory_order_release);
+	spin_give(spin);
 	if (atomic_load_explicit(&spin->sleeper_nr, memory_order_relaxed))
 		pc_spin_wake(spin);
 }

@@ -41,9 +41,12 @@ struct pc_mutex {
  * A lock for holds of less than a microsecond, in the same ladder of ranks. To take it costs one locked instruction, to release it none: after non-temporal stores and their fence a
  * locked instruction waits until they have drained, a plain store does not. Who has spun for long sleeps; that needs no fence in the release, because a sleeper looks again by himself
  * when a wake-up was missed.
+ *
+ * The word counts holds, so it is also a version of what the lock protects: who can bear to read what is half changed may read without the lock, and asks afterwards whether the
+ * version is the same. 64 bits do not come round.
  */
 struct pc_spin {
-	_Atomic uint32_t word; /* 1: taken */
+	_Atomic uint64_t word; /* odd: taken */
 	_Atomic uint32_t sleeper_nr;
 	struct pc_mutex mutex; /* its order; the lock itself under a deterministic scheduler */
 };
@@ -67,8 +70,11 @@ void pc_spin_wake(struct pc_spin *spin);
 static inline void pc_spin_lock(struct pc_spin *spin)
 {
 #if defined(NDEBUG) && !defined(PC_PLANTS)
-	if (__builtin_expect(atomic_exchange_explicit(&spin->word, 1, memory_order_acquire) == 0, 1))
+	if (__builtin_expect(!(atomic_fetch_or_explicit(&spin->word, 1, memory_order_acquire) & 1), 1)) {
+		/* Order: the odd version before what changes under the lock, for those who read without it. */
+		atomic_thread_fence(memory_order_release);
 		return;
+	}
 #endif
 	pc_spin_lock_slow(spin);
 }
@@ -76,12 +82,27 @@ static inline void pc_spin_lock(struct pc_spin *spin)
 static inline void pc_spin_unlock(struct pc_spin *spin)
 {
 #if defined(NDEBUG) && !defined(PC_PLANTS)
-	atomic_store_explicit(&spin->word, 0, memory_order_release);
+	atomic_store_explicit(&spin->word, atomic_load_explicit(&spin->word, memory_order_relaxed) + 1,
+			      memory_order_release);
 	if (__builtin_expect(atomic_load_explicit(&spin->sleeper_nr, memory_order_relaxed) != 0, 0))
 		pc_spin_wake(spin);
 #else
 	pc_spin_unlock_slow(spin);
 #endif
+}
+
+/* For a reader without the lock: begin, read, and ask. An odd version is taken: what is read then means nothing. */
+static inline uint64_t pc_spin_version(const struct pc_spin *spin)
+{
+	return atomic_load_explicit(&spin->word, memory_order_acquire);
+}
+
+/* Nobody has had the lock since the version was read: what was read meanwhile is what the lock protected all the time. */
+static inline bool pc_spin_is_unchanged(const struct pc_spin *spin, uint64_t version)
+{
+	/* Order: what was read before the version; who changed any of it had made the version odd before. */
+	atomic_thread_fence(memory_order_acquire);
+	return atomic_load_explicit(&spin->word, memory_order_relaxed) == version;
 }
 
 int pc_cond_init(struct pc_cond *cond); /* 0 or -errno */

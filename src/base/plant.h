@@ -18,6 +18,7 @@ enum pc_plant {
 	PC_PLANT_EPOCH_EARLY, /* core/write: the last flush mark is looked at before the position is taken */
 	PC_PLANT_FILL_OVER_WRITE, /* core/write: a fill is kept although a write came by */
 	PC_PLANT_NO_PIN, /* core/read: a segment is read as if it were pinned, and is not */
+	PC_PLANT_PEEK_UNCHECKED, /* core/read: what was looked up without a lock counts whatever happened meanwhile */
 	PC_PLANT_MARK_TOO_HIGH, /* core/flush: a mark says that all below itself was durable */
 	PC_PLANT_MARK_SKIPS_SHARD, /* core/flush: the same, but for what the first shard has in flight alone */
 	PC_PLANT_ROUND_BEFORE, /* core/flush: a flush is done with a round that had begun before it */

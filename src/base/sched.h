@@ -38,6 +38,8 @@ struct pc_cond;
 	X(WRITE_UNLOCKED) \
 	X(FILL_READ) /* the backing has been read */ \
 	X(FILL_ROOM) /* room for the fill is allocated */ \
+	X(PEEK_BEGUN) /* version of the shard taken, nothing looked up */ \
+	X(PEEK_FOUND) /* looked up without the lock, version not compared */ \
 	X(READ_FOUND) /* looked up, perhaps pinned, nothing copied */ \
 	X(READ_COPIED) /* copied, the generation not compared, or still pinned */ \
 	X(STAGE_WRITING) /* a window is not written yet, and wanted for something else */ \

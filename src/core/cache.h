@@ -16,6 +16,7 @@
 #include "backing/backing.h"
 #include "base/msg.h"
 #include "base/options.h"
+#include "base/thread_slot.h"
 #include "core/tweaks.h"
 #include "index/index.h"
 #include "log/log.h"
@@ -28,8 +29,14 @@ struct pc_shard_stats {
 		discard_bytes, fill_bytes;
 };
 
+/* Of reads that took no lock, by pc_thread_slot. */
+struct pc_reader_stats {
+	_Alignas(64) _Atomic uint64_t read_ops, read_bytes, hit_bytes;
+};
+
 struct pc_stats {
 	struct pc_shard_stats shard[PC_SHARD_NR_MAX];
+	struct pc_reader_stats reader[PC_THREAD_SLOT_NR];
 	_Atomic uint64_t flush_ops, writeback_bytes, backing_flushes, backing_errors, evicted_segs, cleaned_segs,
 		full_waits, slowed_writes, crc_errors, media_errors;
 };
@@ -125,7 +132,8 @@ struct pcache {
 	uint32_t clean_keys_max; /* keys in one kset of log cleaning */
 	uint32_t fill_leave_segs; /* free segments that fills leave to writers */
 	uint32_t pass_min_slots; /* a drain of fewer reads the log */
-	uint32_t pass_part_bytes; /* one step of a drain; 0: by the clock, or where the caller runs the steps a fixed number */
+	uint32_t
+		pass_part_bytes; /* one step of a drain; 0: by the clock, or where the caller runs the steps a fixed number */
 	bool data_crc;
 	bool strict; /* ordering */
 	bool commit_write; /* a write is durable on return */

@@ -113,6 +113,37 @@ static struct pc_seg *seg_of(struct pcache *cache, const struct pc_extent *exten
 	return &cache->map.segs[extent->seg_id];
 }
 
+static bool is_touched(const struct pc_seg *seg)
+{
+	return atomic_load_explicit(&seg->touched, memory_order_relaxed);
+}
+
+/*
+ * The same out of a plan that was made without the lock. False: a segment that does not exist. The generations count, like the plan, only if the index has not changed until they were
+ * loaded: then the extents were in it all the time. To touch a wrong segment does no harm.
+ */
+static bool peek_run(struct pcache *cache, struct run *run, uint32_t plan_nr, uint64_t vol_blk, uint64_t *out_end_blk)
+{
+	uint32_t nr = 0;
+
+	for (; nr < plan_nr && run->plan[nr].vol_blk == vol_blk; nr++) {
+		struct pc_seg *seg;
+
+		vol_blk += run->plan[nr].len_blk;
+		if (!is_data(&run->plan[nr]))
+			continue;
+		if (run->plan[nr].seg_id >= cache->map.segment_nr)
+			return false;
+		seg = seg_of(cache, &run->plan[nr]);
+		run->gens[nr] = atomic_load_explicit(&seg->gen, memory_order_relaxed);
+		if (!is_touched(seg))
+			atomic_store_explicit(&seg->touched, 1, memory_order_relaxed);
+	}
+	run->nr = nr;
+	*out_end_blk = vol_blk;
+	return nr > 0;
+}
+
 /* Takes the first extents of the plan that follow each other without a gap from vol_blk; returns where they end. */
 static uint64_t take_run_locked(struct pcache *cache, struct run *run, uint32_t plan_nr, uint64_t vol_blk)
 {
@@ -127,7 +158,7 @@ static uint64_t take_run_locked(struct pcache *cache, struct run *run, uint32_t 
 		run->gens[nr] = atomic_load_explicit(&seg->gen, memory_order_relaxed);
 		if (run->pinned && !PC_PLANTED(PC_PLANT_NO_PIN))
 			pc_seg_pin(seg);
-		if (!atomic_load_explicit(&seg->touched, memory_order_relaxed))
+		if (!is_touched(seg))
 			atomic_store_explicit(&seg->touched, 1, memory_order_relaxed);
 	}
 	run->nr = nr;
@@ -289,16 +320,58 @@ static int read_gap_locked(struct read *read, uint64_t mask, struct pc_shard_sta
 	return rc;
 }
 
-/* Goes on by one gap, or one run of extents, within a stripe; or not at all, and is to be called again. */
-static int read_some(struct read *read)
+/* As count_call_locked, and what was hit, without a lock. */
+static void count_hit(struct read *read, uint64_t hit_blk)
+{
+	uint32_t slot = pc_thread_slot();
+	struct pc_reader_stats *stats = &read->cache->stats.reader[slot];
+
+	if (read->uncounted_bytes) {
+		pc_thread_slot_add(&stats->read_ops, slot, 1);
+		pc_thread_slot_add(&stats->read_bytes, slot, read->uncounted_bytes);
+		read->uncounted_bytes = 0;
+	}
+	pc_thread_slot_add(&stats->hit_bytes, slot, hit_blk << read->cache->block_shift);
+}
+
+/* A run up to part_end, found without a lock. False: there is none at the beginning, or somebody is changing the shard. */
+static bool find_run(struct read *read, uint64_t part_end)
 {
 	struct pcache *cache = read->cache;
-	uint64_t part_end = PC_MIN(read->end_blk, pc_index_stripe_end(cache->index, read->blk)), run_end, done_blk;
+	struct pc_index_peek peek;
+	uint64_t run_end;
+
+	if (!pc_index_peek(cache->index, read->blk, part_end - read->blk, read->run.plan, PLAN_MAX, &peek) ||
+	    !peek_run(cache, &read->run, peek.nr, read->blk, &run_end))
+		return false;
+	if (!pc_index_peek_holds(&peek) && !PC_PLANTED(PC_PLANT_PEEK_UNCHECKED))
+		return false;
+	count_hit(read, run_end - read->blk);
+	return true;
+}
+
+/* Copies the run that was found. */
+static int read_run(struct read *read)
+{
+	struct run *run = &read->run;
+	uint64_t done_blk;
+	int rc = run->pinned ? copy_pinned_run(read->cache, run, read->to, &done_blk)
+			     : copy_run(read->cache, run, read->to, &done_blk);
+
+	advance(read, done_blk);
+	run->pinned = rc == READ_AGAIN || PC_PLANTED(PC_PLANT_NO_PIN);
+	return rc == READ_AGAIN ? 0 : rc;
+}
+
+/* Goes on by one gap, or one run of extents, up to part_end; or not at all, and is to be called again. */
+static int read_locked(struct read *read, uint64_t part_end)
+{
+	struct pcache *cache = read->cache;
+	uint64_t run_end;
 	uint64_t mask = pc_index_mask(cache->index, read->blk, part_end - read->blk);
 	struct pc_shard_stats *stats = &cache->stats.shard[__builtin_ctzll(mask)];
 	struct run *run = &read->run;
 	uint32_t plan_nr;
-	int rc;
 
 	pc_index_lock(cache->index, mask);
 	plan_nr = pc_index_lookup_locked(cache->index, read->blk, part_end - read->blk, run->plan, PLAN_MAX);
@@ -309,10 +382,16 @@ static int read_some(struct read *read)
 	if (!run->pinned) /* else it was counted before */
 		count(&stats->hit_bytes, (run_end - read->blk) << cache->block_shift);
 	pc_index_unlock(cache->index, mask);
-	rc = run->pinned ? copy_pinned_run(cache, run, read->to, &done_blk) : copy_run(cache, run, read->to, &done_blk);
-	advance(read, done_blk);
-	run->pinned = rc == READ_AGAIN || PC_PLANTED(PC_PLANT_NO_PIN);
-	return rc == READ_AGAIN ? 0 : rc;
+	return read_run(read);
+}
+
+static int read_some(struct read *read)
+{
+	uint64_t part_end = PC_MIN(read->end_blk, pc_index_stripe_end(read->cache->index, read->blk));
+
+	if (!read->run.pinned && find_run(read, part_end))
+		return read_run(read);
+	return read_locked(read, part_end);
 }
 
 int pc_core_read(struct pcache *cache, void *buf, uint64_t off, uint64_t len, uint32_t flags)

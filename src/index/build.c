@@ -551,6 +551,7 @@ static int begin(struct build *build, struct pc_shard *shard, const struct pc_me
 	shard->node_nr = 0;
 	shard->leaf_nr = 0;
 	shard->root_cap = 0;
+	atomic_store_explicit(&shard->root_bytes, 0, memory_order_relaxed);
 	shard->hint_blk = PC_NO_HINT;
 	shard->next_blk = PC_NO_HINT;
 	shard->newest_pos = PC_MAX(shard->newest_pos, merge->recs[merge->nr - 1].pos);
@@ -578,7 +579,7 @@ static int build_anew(struct pc_shard *shard, const struct pc_merge *merge)
 	close_node(&build);
 	atomic_store_explicit(&shard->extent_nr, build.extent_nr, memory_order_relaxed);
 	pc_shard_fini(&build.side);
-	free(build.old_root);
+	pc_shard_free_roots(build.old_root);
 	return build.rc;
 }
 

@@ -85,8 +85,11 @@ static const char *check_node(struct check *check, uint32_t node_idx)
 static const char *check_memory(const struct pc_shard *shard)
 {
 	uint64_t free_leaf_nr = 0, free_node_nr = 0;
-	uint64_t root_bytes = (uint64_t)shard->root_cap * (sizeof(*shard->first_blks) + sizeof(*shard->nodes));
+	uint64_t root_bytes = 0;
 
+	for (const struct pc_root *root = shard->first_blks != NULL ? pc_root_of(shard->first_blks) : NULL;
+	     root != NULL; root = root->older)
+		root_bytes += sizeof(*root) + root->cap * (sizeof(*shard->first_blks) + sizeof(*shard->nodes));
 	for (const struct pc_leaf *leaf = shard->free_leaves; leaf != NULL && free_leaf_nr <= shard->taken_leaf_nr;
 	     leaf = leaf->next_free)
 		free_leaf_nr++;

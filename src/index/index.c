@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "base/checked.h"
+#include "base/sched.h"
 #include "index/shard.h"
 
 struct pc_index {
@@ -247,6 +248,22 @@ uint32_t pc_index_lookup_locked(struct pc_index *index, uint64_t vol_blk, uint64
 		nr += pc_shard_lookup_locked(shard_of(index, vol_blk), vol_blk, vol_blk + part_len, out + nr, max - nr);
 	}
 	return nr;
+}
+
+bool pc_index_peek(struct pc_index *index, uint64_t vol_blk, uint64_t len_blk, struct pc_extent *out, uint32_t max,
+		   struct pc_index_peek *out_peek)
+{
+	const struct pc_shard *shard = shard_of(index, vol_blk);
+	bool whole;
+
+	out_peek->lock = &shard->lock;
+	out_peek->version = pc_spin_version(&shard->lock);
+	if (out_peek->version & 1)
+		return false;
+	PC_YIELD(PEEK_BEGUN);
+	whole = pc_shard_peek(shard, vol_blk, vol_blk + len_blk, out, max, &out_peek->nr);
+	PC_YIELD(PEEK_FOUND);
+	return whole;
 }
 
 void pc_index_prefetch_locked(struct pc_index *index, uint64_t vol_blk)

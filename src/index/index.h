@@ -124,7 +124,8 @@ void pc_index_erase_locked(struct pc_index *index, uint64_t vol_blk, uint64_t le
 
 /*
  * Many changes of one shard, which is locked, at once: the same as if each record were inserted, or its range erased, one after the other in order of positions. Pieces that leave
- * the index go to replaced, with the position of the record that took their place. For replay: no fill may be listed. 0; -ENOMEM: the index is good only for pc_index_free.
+ * the index go to replaced, with the position of the record that took their place. For replay: no fill may be listed, and nobody may look up without the lock. 0; -ENOMEM: the index is good only
+ * for pc_index_free.
  */
 #define PC_REC_ERASE 0x80u /* flag of a record beside PC_EXT_*: nothing is inserted */
 #define PC_MERGE_IDX_BITS 16
@@ -146,6 +147,22 @@ int pc_index_merge_locked(struct pc_index *index, uint32_t shard_idx, const stru
  */
 uint32_t pc_index_lookup_locked(struct pc_index *index, uint64_t vol_blk, uint64_t len_blk, struct pc_extent *out,
 				uint32_t max);
+
+/*
+ * The same without a lock, within one stripe. False: somebody is changing the shard, nothing is known. True: what it gives counts if pc_index_peek_holds says so afterwards, together with
+ * all that the caller has loaded in between. Until then it may be anything: extents of no time, segments that do not exist.
+ */
+struct pc_index_peek {
+	const struct pc_spin *lock;
+	uint64_t version;
+	uint32_t nr; /* extents */
+};
+bool pc_index_peek(struct pc_index *index, uint64_t vol_blk, uint64_t len_blk, struct pc_extent *out, uint32_t max,
+		   struct pc_index_peek *out_peek);
+static inline bool pc_index_peek_holds(const struct pc_index_peek *peek)
+{
+	return pc_spin_is_unchanged(peek->lock, peek->version);
+}
 
 /*
  * Calls fn for every extent that intersects the range and lets it change pos and flags of the copy that it is shown (they are taken over when it returns), or drop

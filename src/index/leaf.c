@@ -8,12 +8,6 @@
 
 #include "base/checked.h"
 
-#define DIRTY_BIT (UINT64_C(1) << PC_SHAPE_BITS)
-#define MEDIA_SHIFT (PC_SHAPE_BITS + 1u)
-#define SHAPE_MASK ((1u << PC_SHAPE_BITS) - 1)
-#define SHAPE_ZERO PC_SHAPE_NR
-#define SHAPE_DISCARD (PC_SHAPE_NR + 1)
-#define SHAPE_POISON (PC_SHAPE_NR + 2)
 #define SHAPE_NONE 0xffu
 #define CHUNK_BLK_MAX 8u
 
@@ -60,7 +54,7 @@ int pc_pack_init(struct pc_pack *pack, const struct pc_index_params *params)
 	if (high_bits > 32)
 		return -EINVAL;
 	pack->high_bytes = high_bits > 16 ? 4 : high_bits > 0 ? 2 : 0;
-	pack->pos_shift = (uint8_t)(MEDIA_SHIFT + pack->media_bits);
+	pack->pos_shift = (uint8_t)(PC_PACKED_MEDIA_SHIFT + pack->media_bits);
 	pack->media_mask = low_mask(pack->media_bits);
 	pack->pos_mask = low_mask(pack->pos_bits);
 	pack->low_mask = low_mask(pack->low_bits);
@@ -88,65 +82,41 @@ static void set_high(const struct pc_pack *pack, struct pc_leaf *leaf, uint32_t 
 		memcpy(&leaf->highs[2 * slot_idx], &high, sizeof(high));
 }
 
-static inline uint64_t get_pos(const struct pc_pack *pack, const struct pc_leaf *leaf, uint32_t slot_idx,
-			       uint64_t newest_pos)
+/* As it lies in the leaf, but for the key. */
+static inline struct pc_packed get_packed(const struct pc_pack *pack, const struct pc_leaf *leaf, uint32_t slot_idx)
 {
-	uint64_t pos = leaf->words[slot_idx] >> pack->pos_shift;
-
-	if (pack->high_bytes != 0)
-		pos |= get_high(pack, leaf, slot_idx) << pack->low_bits;
-	return newest_pos - ((newest_pos - pos) & pack->pos_mask);
+	return (struct pc_packed){
+		.word = leaf->words[slot_idx],
+		.crc = leaf->crcs[slot_idx],
+		.high = pack->high_bytes != 0 ? get_high(pack, leaf, slot_idx) : 0,
+	};
 }
 
 static inline struct pc_extent get_data(const struct pc_pack *pack, const struct pc_leaf *leaf, uint32_t slot_idx,
 					uint64_t vol_blk, uint64_t newest_pos)
 {
-	uint64_t word = leaf->words[slot_idx], media_blk = word >> MEDIA_SHIFT & pack->media_mask;
-	uint32_t shape = word & SHAPE_MASK;
+	struct pc_packed packed = get_packed(pack, leaf, slot_idx);
 
-	return (struct pc_extent){
-		.vol_blk = vol_blk,
-		.pos = get_pos(pack, leaf, slot_idx, newest_pos),
-		.len_blk = pack->shape_len[shape],
-		.seg_id = (uint32_t)(media_blk >> pack->seg_shift),
-		.crc = leaf->crcs[slot_idx],
-		.seg_blk = (uint16_t)(media_blk & ((UINT64_C(1) << pack->seg_shift) - 1)),
-		.geom = pack->shape_geom[shape],
-		.flags = (uint8_t)(word / DIRTY_BIT % 2 * PC_EXT_DIRTY),
-	};
+	return pc_unpack_data(pack, &packed, vol_blk, newest_pos);
 }
 
 struct pc_extent pc_leaf_get(const struct pc_pack *pack, const struct pc_leaf *leaf, uint32_t slot_idx, uint32_t region,
 			     uint64_t newest_pos)
 {
-	uint64_t vol_blk = pc_key_blk(region, leaf->keys[slot_idx]), word = leaf->words[slot_idx];
-	uint32_t shape = word & SHAPE_MASK;
-	struct pc_extent extent;
+	struct pc_packed packed = get_packed(pack, leaf, slot_idx);
 
-	if (shape < PC_SHAPE_NR)
-		return get_data(pack, leaf, slot_idx, vol_blk, newest_pos);
-	extent = (struct pc_extent){
-		.vol_blk = vol_blk,
-		.pos = get_pos(pack, leaf, slot_idx, newest_pos),
-		.len_blk = leaf->crcs[slot_idx],
-		.flags = word & DIRTY_BIT ? PC_EXT_DIRTY : 0,
-	};
-	if (shape == SHAPE_POISON)
-		extent.flags |= PC_EXT_POISON;
-	else
-		extent.flags |= shape == SHAPE_DISCARD ? PC_EXT_ZERO | PC_EXT_DISCARD : PC_EXT_ZERO;
-	return extent;
+	return pc_unpack(pack, &packed, pc_key_blk(region, leaf->keys[slot_idx]), newest_pos);
 }
 
 static uint32_t bare_shape(const struct pc_extent *extent)
 {
 	switch (extent->flags & ~PC_EXT_DIRTY) {
 	case PC_EXT_ZERO:
-		return SHAPE_ZERO;
+		return PC_SHAPE_ZERO;
 	case PC_EXT_ZERO | PC_EXT_DISCARD:
-		return SHAPE_DISCARD;
+		return PC_SHAPE_DISCARD;
 	case PC_EXT_POISON:
-		return SHAPE_POISON;
+		return PC_SHAPE_POISON;
 	default:
 		return SHAPE_NONE;
 	}
@@ -165,7 +135,8 @@ static inline uint64_t data_word(const struct pc_pack *pack, const struct pc_ext
 	    pack->shape_geom[shape] != first->geom || pack->shape_len[shape] != first->len_blk ||
 	    last_blk >> pack->seg_shift != 0 || media_blk > pack->media_mask)
 		abort();
-	return shape | (first->flags & PC_EXT_DIRTY) * (DIRTY_BIT / PC_EXT_DIRTY) | media_blk << MEDIA_SHIFT;
+	return shape | (first->flags & PC_EXT_DIRTY) * (PC_PACKED_DIRTY / PC_EXT_DIRTY) |
+	       media_blk << PC_PACKED_MEDIA_SHIFT;
 }
 
 /* The position goes into the word, or into both. */
@@ -188,7 +159,7 @@ void pc_leaf_set(const struct pc_pack *pack, struct pc_leaf *leaf, uint32_t slot
 		word = bare_shape(extent);
 		if (newest_pos - extent->pos > pack->pos_mask || word == SHAPE_NONE || extent->len_blk == 0)
 			abort();
-		word |= extent->flags & PC_EXT_DIRTY ? DIRTY_BIT : 0;
+		word |= extent->flags & PC_EXT_DIRTY ? PC_PACKED_DIRTY : 0;
 	}
 	leaf->keys[slot_idx] = pc_key_of(extent->vol_blk);
 	leaf->crcs[slot_idx] = is_data ? extent->crc : extent->len_blk;
@@ -199,7 +170,7 @@ void pc_leaf_set(const struct pc_pack *pack, struct pc_leaf *leaf, uint32_t slot
 static inline bool is_same(const struct pc_pack *pack, const struct pc_leaf *leaf, uint32_t slot_idx, int32_t key,
 			   uint32_t len_blk)
 {
-	return leaf->keys[slot_idx] == key && pack->shape_len[leaf->words[slot_idx] & SHAPE_MASK] == len_blk;
+	return leaf->keys[slot_idx] == key && pack->shape_len[leaf->words[slot_idx] & PC_SHAPE_MASK] == len_blk;
 }
 
 bool pc_leaf_swap(const struct pc_pack *pack, struct pc_leaf *leaf, uint32_t slot_idx, const struct pc_extent *extent,
@@ -222,7 +193,7 @@ static inline void set_data(const struct pc_pack *pack, struct pc_leaf *leaf, ui
 {
 	const struct pc_extent *first = run->first;
 	uint64_t word = data_word(pack, first, nr, newest_pos);
-	uint64_t step = (uint64_t)first->len_blk << MEDIA_SHIFT;
+	uint64_t step = (uint64_t)first->len_blk << PC_PACKED_MEDIA_SHIFT;
 
 	for (uint32_t i = 1; i < nr; i++)
 		(void)set_pos(pack, leaf, slot_idx + i, first->pos);
@@ -248,7 +219,7 @@ static inline bool is_alike(const struct pc_pack *pack, const struct pc_leaf *le
 {
 	uint64_t differs = leaf->words[a_idx] ^ leaf->words[b_idx];
 
-	return ((differs & DIRTY_BIT) | differs >> (MEDIA_SHIFT + pack->seg_shift)) == 0 &&
+	return ((differs & PC_PACKED_DIRTY) | differs >> (PC_PACKED_MEDIA_SHIFT + pack->seg_shift)) == 0 &&
 	       (pack->high_bytes == 0 || get_high(pack, leaf, a_idx) == get_high(pack, leaf, b_idx));
 }
 

@@ -70,7 +70,7 @@ static inline uint64_t pc_key_blk(uint32_t region, int32_t key)
 typedef int32_t pc_keys4 __attribute__((vector_size(16), may_alias));
 
 /* How many of vec_nr * 4 sorted keys, on a 16-byte border, are not greater. */
-static inline uint32_t pc_keys_count(const int32_t *keys, uint32_t vec_nr, int32_t key)
+static inline __attribute__((always_inline)) uint32_t pc_keys_count(const int32_t *keys, uint32_t vec_nr, int32_t key)
 {
 	const pc_keys4 *vecs = (const pc_keys4 *)(const void *)keys;
 	pc_keys4 wanted = { key, key, key, key };
@@ -83,6 +83,68 @@ static inline uint32_t pc_keys_count(const int32_t *keys, uint32_t vec_nr, int32
 
 /* 0 or -EINVAL: not possible with such a segment, or so many positions. */
 int pc_pack_init(struct pc_pack *pack, const struct pc_index_params *params);
+
+/* An extent as it lies in a leaf, but for its first block. */
+struct pc_packed {
+	uint64_t word;
+	uint64_t high;
+	uint32_t crc;
+};
+
+#define PC_PACKED_DIRTY (UINT64_C(1) << PC_SHAPE_BITS)
+#define PC_PACKED_MEDIA_SHIFT (PC_SHAPE_BITS + 1u)
+#define PC_SHAPE_MASK ((1u << PC_SHAPE_BITS) - 1)
+#define PC_SHAPE_ZERO PC_SHAPE_NR
+#define PC_SHAPE_DISCARD (PC_SHAPE_NR + 1)
+#define PC_SHAPE_POISON (PC_SHAPE_NR + 2)
+
+static inline uint64_t pc_unpack_pos(const struct pc_pack *pack, const struct pc_packed *packed, uint64_t newest_pos)
+{
+	uint64_t pos = packed->word >> pack->pos_shift | packed->high << pack->low_bits;
+
+	return newest_pos - ((newest_pos - pos) & pack->pos_mask);
+}
+
+/* One that is known to be DATA. newest_pos: of the shard, not below any position in it. */
+static inline struct pc_extent pc_unpack_data(const struct pc_pack *pack, const struct pc_packed *packed,
+					      uint64_t vol_blk, uint64_t newest_pos)
+{
+	uint64_t media_blk = packed->word >> PC_PACKED_MEDIA_SHIFT & pack->media_mask;
+	uint32_t shape = packed->word & PC_SHAPE_MASK;
+
+	return (struct pc_extent){
+		.vol_blk = vol_blk,
+		.pos = pc_unpack_pos(pack, packed, newest_pos),
+		.len_blk = pack->shape_len[shape],
+		.seg_id = (uint32_t)(media_blk >> pack->seg_shift),
+		.crc = packed->crc,
+		.seg_blk = (uint16_t)(media_blk & ((UINT64_C(1) << pack->seg_shift) - 1)),
+		.geom = pack->shape_geom[shape],
+		.flags = (uint8_t)(packed->word / PC_PACKED_DIRTY % 2 * PC_EXT_DIRTY),
+	};
+}
+
+/* Any bits give some extent. */
+static inline struct pc_extent pc_unpack(const struct pc_pack *pack, const struct pc_packed *packed, uint64_t vol_blk,
+					 uint64_t newest_pos)
+{
+	uint32_t shape = packed->word & PC_SHAPE_MASK;
+	struct pc_extent extent;
+
+	if (shape < PC_SHAPE_NR)
+		return pc_unpack_data(pack, packed, vol_blk, newest_pos);
+	extent = (struct pc_extent){
+		.vol_blk = vol_blk,
+		.pos = pc_unpack_pos(pack, packed, newest_pos),
+		.len_blk = packed->crc,
+		.flags = packed->word & PC_PACKED_DIRTY ? PC_EXT_DIRTY : 0,
+	};
+	if (shape == PC_SHAPE_POISON)
+		extent.flags |= PC_EXT_POISON;
+	else
+		extent.flags |= shape == PC_SHAPE_DISCARD ? PC_EXT_ZERO | PC_EXT_DISCARD : PC_EXT_ZERO;
+	return extent;
+}
 
 /* The extent in slot_idx. newest_pos: of the shard, not below any position in it. */
 struct pc_extent pc_leaf_get(const struct pc_pack *pack, const struct pc_leaf *leaf, uint32_t slot_idx, uint32_t region,

@@ -13,6 +13,10 @@
  * A region is 2^32 blocks of a volume, so 32 bits say where a leaf begins. Leaves and nodes are never empty.
  *
  * Everything but the two counters is under lock. tree.c has the structure, shard.c what is done with it, check.c its invariants.
+ *
+ * peek.c looks up without the lock, and may meet a change half done: node_nr, first_blks, the root, nodes and leaves, but not the hints and lists. What it makes of that counts for nothing,
+ * but it must not leave this memory. So the memory of roots, nodes and leaves stays until pc_shard_fini and keeps its kind, a root has room for root_cap nodes for ever, and every
+ * pointer in a root or node is stored in one piece: NULL, or to a node or leaf that is or was in use.
  */
 #ifndef PC_INDEX_SHARD_H
 #define PC_INDEX_SHARD_H
@@ -25,6 +29,20 @@
 
 #define PC_NODE_NR 60u /* leaves of a full node */
 #define PC_NO_HINT UINT64_MAX
+
+/* Before first_blks. Behind them, nodes. */
+struct pc_root {
+	struct pc_root *older; /* smaller ones, outgrown */
+	uint64_t cap; /* nodes that there is room for; constant */
+	uint8_t pad[PC_CACHE_LINE_BYTES - 16];
+	uint64_t first_blks[];
+};
+_Static_assert(sizeof(struct pc_root) == PC_CACHE_LINE_BYTES, "first_blks begin a line");
+
+static inline const struct pc_root *pc_root_of(const uint64_t *first_blks)
+{
+	return (const struct pc_root *)(const void *)((const char *)first_blks - sizeof(struct pc_root));
+}
 
 struct pc_node {
 	uint32_t leaf_nr;
@@ -68,7 +86,7 @@ struct pc_shard {
 	uint32_t taken_node_nr;
 	struct pc_fill *fills;
 	_Atomic uint64_t extent_nr; /* stored under lock, read without */
-	_Atomic uint64_t root_bytes; /* the same */
+	_Atomic uint64_t root_bytes; /* the same; older roots included */
 } __attribute__((aligned(PC_CACHE_LINE_BYTES)));
 
 struct pc_shard_params {
@@ -111,6 +129,8 @@ static inline int pc_shard_reserve_locked(struct pc_shard *shard, uint32_t piece
 
 /* For a merge, which knows only as it goes how much it needs. Room for need_cap nodes in the root; need_nr more leaves or nodes on the free lists. 0 or -ENOMEM. */
 int pc_shard_grow_root(struct pc_shard *shard, uint64_t need_cap);
+/* The other way: frees the root that begins with first_blks (may be NULL), and those that it has outgrown. Nobody may be looking up in it without the lock. */
+void pc_shard_free_roots(uint64_t *first_blks);
 int pc_shard_grow_leaves(struct pc_shard *shard, uint32_t need_nr);
 int pc_shard_grow_nodes(struct pc_shard *shard, uint32_t need_nr);
 
@@ -200,6 +220,13 @@ int pc_shard_merge_locked(struct pc_shard *shard, const struct pc_merge *merge);
 /* Copies what of [vol_blk, end_blk) is in the shard, clipped. Returns how many. */
 uint32_t pc_shard_lookup_locked(const struct pc_shard *shard, uint64_t vol_blk, uint64_t end_blk, struct pc_extent *out,
 				uint32_t max);
+
+/*
+ * The same without the lock, and with max extents at most as before. False: met what no shard looks like at rest. What true gives counts only if the version of the lock, read
+ * before, is the same afterwards.
+ */
+bool pc_shard_peek(const struct pc_shard *shard, uint64_t vol_blk, uint64_t end_blk, struct pc_extent *out,
+		   uint32_t max, uint32_t *out_nr);
 
 /* Walks the extents that intersect [vol_blk, end_blk). False if fn said stop. A dropped extent cancels overlapping fills. */
 bool pc_shard_walk_locked(struct pc_shard *shard, uint64_t vol_blk, uint64_t end_blk, pc_walk_fn fn, void *ctx);

@@ -40,9 +40,24 @@ int pc_shard_init(struct pc_shard *shard, const struct pc_shard_params *params)
 	return pc_spin_init(&shard->lock, PC_RANK_SHARD, params->shard_idx);
 }
 
+static struct pc_root *root_of(uint64_t *first_blks)
+{
+	return first_blks == NULL ? NULL : (struct pc_root *)(void *)((char *)first_blks - sizeof(struct pc_root));
+}
+
+void pc_shard_free_roots(uint64_t *first_blks)
+{
+	struct pc_root *older;
+
+	for (struct pc_root *root = root_of(first_blks); root != NULL; root = older) {
+		older = root->older;
+		free(root);
+	}
+}
+
 void pc_shard_fini(struct pc_shard *shard)
 {
-	free(shard->first_blks);
+	pc_shard_free_roots(shard->first_blks);
 	pc_spin_fini(&shard->lock);
 }
 
@@ -69,35 +84,44 @@ int pc_shard_grow_nodes(struct pc_shard *shard, uint32_t need_nr)
 
 	if (nodes == NULL)
 		return -ENOMEM;
+	memset(nodes, 0, need_nr * sizeof(*nodes));
+	/* Order: no pointer to a node is seen before the NULLs in it. */
+	atomic_thread_fence(memory_order_release);
 	for (uint32_t i = need_nr; i-- > 0;)
 		pc_shard_node_put(shard, &nodes[i]);
 	shard->taken_node_nr += need_nr;
 	return 0;
 }
 
+/* The old root stays for those who look something up in it without the lock; so each is twice as large as the one before. */
 int pc_shard_grow_root(struct pc_shard *shard, uint64_t need_cap)
 {
-	uint64_t wish = PC_MAX((uint64_t)shard->root_cap + shard->root_cap / 4, ROOT_CAP_MIN);
+	uint64_t wish = PC_MAX(2 * (uint64_t)shard->root_cap, ROOT_CAP_MIN);
 	uint64_t cap = PC_ROUND_UP(PC_MAX(need_cap, wish), 4u);
-	uint64_t bytes = cap * (sizeof(*shard->first_blks) + sizeof(*shard->nodes));
-	uint64_t *first_blks;
+	uint64_t bytes = sizeof(struct pc_root) + cap * (sizeof(*shard->first_blks) + sizeof(*shard->nodes));
+	struct pc_root *root;
 	struct pc_node **nodes;
 
 	if (cap > UINT32_MAX / 2)
 		return -ENOMEM;
-	first_blks = aligned_alloc(PC_CACHE_LINE_BYTES, bytes);
-	if (first_blks == NULL)
+	root = aligned_alloc(PC_CACHE_LINE_BYTES, bytes);
+	if (root == NULL)
 		return -ENOMEM;
-	nodes = (struct pc_node **)(void *)(first_blks + cap);
+	memset(root, 0, bytes);
+	root->older = root_of(shard->first_blks);
+	root->cap = cap;
+	nodes = (struct pc_node **)(void *)(root->first_blks + cap);
 	if (shard->node_nr > 0) {
-		memcpy(first_blks, shard->first_blks, shard->node_nr * sizeof(*first_blks));
+		memcpy(root->first_blks, shard->first_blks, shard->node_nr * sizeof(*root->first_blks));
 		memcpy(nodes, shard->nodes, shard->node_nr * sizeof(*nodes));
 	}
-	free(shard->first_blks);
-	shard->first_blks = first_blks;
+	/* Order: the root is whole before it is seen. */
+	__atomic_store_n(&shard->first_blks, root->first_blks, __ATOMIC_RELEASE);
 	shard->nodes = nodes;
 	shard->root_cap = (uint32_t)cap;
-	atomic_store_explicit(&shard->root_bytes, bytes, memory_order_relaxed);
+	atomic_store_explicit(&shard->root_bytes,
+			      atomic_load_explicit(&shard->root_bytes, memory_order_relaxed) + bytes,
+			      memory_order_relaxed);
 	return 0;
 }
 
@@ -247,11 +271,25 @@ void pc_shard_set(struct pc_shard *shard, struct pc_shard_at at, const struct pc
 
 /* ---- nodes of the root ------------------------------------------------------------------------------------------------- */
 
+/* As memmove of nr pointers, but each is stored in one piece, as peek.c may follow it. */
+#define MOVE_POINTERS(to, from, nr) \
+	do { \
+		__typeof__(&(to)[0]) to_ = (to), from_ = (from); \
+		size_t nr_ = (nr); \
+		if (to_ <= from_) { \
+			for (size_t i_ = 0; i_ < nr_; i_++) \
+				__atomic_store_n(&to_[i_], from_[i_], __ATOMIC_RELAXED); \
+		} else { \
+			for (size_t i_ = nr_; i_-- > 0;) \
+				__atomic_store_n(&to_[i_], from_[i_], __ATOMIC_RELAXED); \
+		} \
+	} while (0)
+
 /* Moves nr leaves behind or before those of another node of the region. */
 static void node_move(struct pc_node *to, uint32_t to_idx, struct pc_node *from, uint32_t from_idx, uint32_t nr)
 {
 	memmove(&to->keys[to_idx], &from->keys[from_idx], nr * sizeof(to->keys[0]));
-	memmove(&to->leaves[to_idx], &from->leaves[from_idx], nr * sizeof(to->leaves[0]));
+	MOVE_POINTERS(&to->leaves[to_idx], &from->leaves[from_idx], nr);
 	memmove(&to->extent_nrs[to_idx], &from->extent_nrs[from_idx], nr * sizeof(to->extent_nrs[0]));
 }
 
@@ -269,8 +307,8 @@ static struct pc_node *root_insert(struct pc_shard *shard, uint32_t node_idx, ui
 	struct pc_node *node = pc_shard_node_take(shard);
 
 	memmove(&shard->first_blks[node_idx + 1], &shard->first_blks[node_idx], behind * sizeof(*shard->first_blks));
-	memmove(&shard->nodes[node_idx + 1], &shard->nodes[node_idx], behind * sizeof(struct pc_node *));
-	shard->nodes[node_idx] = node;
+	MOVE_POINTERS(&shard->nodes[node_idx + 1], &shard->nodes[node_idx], behind);
+	__atomic_store_n(&shard->nodes[node_idx], node, __ATOMIC_RELAXED);
 	shard->node_nr++;
 	node->region = region;
 	node_end_at(node, 0);
@@ -283,7 +321,7 @@ static void root_remove(struct pc_shard *shard, uint32_t node_idx)
 
 	pc_shard_node_put(shard, shard->nodes[node_idx]);
 	memmove(&shard->first_blks[node_idx], &shard->first_blks[node_idx + 1], behind * sizeof(*shard->first_blks));
-	memmove(&shard->nodes[node_idx], &shard->nodes[node_idx + 1], behind * sizeof(struct pc_node *));
+	MOVE_POINTERS(&shard->nodes[node_idx], &shard->nodes[node_idx + 1], behind);
 	shard->node_nr--;
 }
 
@@ -346,7 +384,7 @@ static void node_insert(struct pc_shard *shard, struct pc_shard_at at)
 	shard->leaf_nr++;
 	pc_leaf_end_at(leaf, 0);
 	node_move(node, at.leaf_idx + 1, node, at.leaf_idx, node->leaf_nr - at.leaf_idx);
-	node->leaves[at.leaf_idx] = leaf;
+	__atomic_store_n(&node->leaves[at.leaf_idx], leaf, __ATOMIC_RELAXED);
 	node->extent_nrs[at.leaf_idx] = 0;
 	node->leaf_nr++;
 }

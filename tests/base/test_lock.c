@@ -315,7 +315,7 @@ static void missed_wake_up_ends(void **state)
 	while (atomic_load(&run.spin.sleeper_nr) == 0)
 		usleep(100);
 	assert_false(atomic_load(&run.done));
-	atomic_store(&run.spin.word, 0);
+	atomic_store(&run.spin.word, 2);
 	assert_int_equal(pthread_join(thread, NULL), 0);
 	assert_true(atomic_load(&run.done));
 	pc_spin_fini(&run.spin);

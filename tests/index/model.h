@@ -262,6 +262,27 @@ static inline void model_erase(struct model *m, uint32_t blk, uint32_t len)
 		m->cells[blk + i].owner = 0;
 }
 
+/* Without the lock the same is found, stripe by stripe. */
+static inline void model_peek(const struct model *m, uint64_t blk, uint64_t end, const struct pc_extent *found,
+			      uint32_t found_nr)
+{
+	struct pc_extent out[64];
+	uint32_t nr = 0;
+
+	while (blk < end) {
+		uint64_t part_end = PC_MIN(pc_index_stripe_end(m->index, blk), end);
+		struct pc_index_peek peek;
+
+		assert_true(pc_index_peek(m->index, blk, part_end - blk, out, 64, &peek));
+		assert_true(pc_index_peek_holds(&peek));
+		assert_true(nr + peek.nr <= found_nr);
+		assert_memory_equal(out, found + nr, peek.nr * sizeof(*out));
+		nr += peek.nr;
+		blk = peek.nr < 64 ? part_end : out[63].vol_blk + out[63].len_blk;
+	}
+	assert_int_equal(nr, found_nr);
+}
+
 /* Looks a range up: exactly the owned blocks, ascending, clipped. */
 static inline void model_lookup(struct model *m, uint32_t blk, uint32_t len)
 {
@@ -287,6 +308,7 @@ static inline void model_lookup(struct model *m, uint32_t blk, uint32_t len)
 		seen += e->len_blk;
 	}
 	assert_int_equal(seen, owned);
+	model_peek(m, m->base + blk, end, m->found, nr);
 }
 
 static inline void model_compare(struct model *m)

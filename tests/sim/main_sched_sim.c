@@ -48,6 +48,7 @@ static const struct plant_name plants[] = {
 	{ "epoch-early", PC_PLANT_EPOCH_EARLY },
 	{ "fill-over-write", PC_PLANT_FILL_OVER_WRITE },
 	{ "no-pin", PC_PLANT_NO_PIN },
+	{ "peek-unchecked", PC_PLANT_PEEK_UNCHECKED },
 	{ "mark-too-high", PC_PLANT_MARK_TOO_HIGH },
 	{ "mark-skips-shard", PC_PLANT_MARK_SKIPS_SHARD },
 	{ "round-before", PC_PLANT_ROUND_BEFORE },

@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Looking up without the lock of the shard.
+ *
+ * A locked instruction waits for every load and store before it, and nothing behind it begins before it is done. So a look-up under a lock begins only when the copy of the last read has
+ * ended; without a lock the processor works on both at the same time.
+ *
+ * Others may change the shard meanwhile, so whatever is loaded here may be old, or half of a change. The caller compares the version of the lock before and after: if it is the same
+ * and even, nobody held the lock in between, and all that was loaded is of one moment. If not, the result counts for nothing, and it is enough that this code ends and stays in the
+ * memory of the shard:
+ *
+ *     - each value that leads to memory or bounds a loop is loaded once (PC_PEEK), and checked then;
+ *     - a root says itself how much it holds, which is constant, and is not freed before the shard is;
+ *     - pointers in a root or a node are NULL, or to a node or leaf; tree.c stores them in one piece, and never makes one kind of the other;
+ *     - what is unpacked is values only, and any bits unpack to some extent.
+ *
+ * The stores that race with these loads are plain ones. That the compiler tears none of them, or invents others, is only needed for pointers, which are stored as atomic ones. The
+ * thread sanitizer is not asked about the functions here: it would be right about each race, and cannot know that its result is thrown away.
+ */
+#include "index/shard.h"
+
+#define RACES __attribute__((no_sanitize("thread")))
+#define RACES_INLINE static inline __attribute__((always_inline, no_sanitize("thread")))
+
+/* One load. Tests put a change of the shard before each of them. */
+#ifndef PC_PEEK
+#define PC_PEEK(x) __atomic_load_n(&(x), __ATOMIC_RELAXED)
+#endif
+
+struct place {
+	const struct pc_node *const *nodes;
+	const struct pc_node *node;
+	const struct pc_leaf *leaf;
+	uint32_t node_nr, node_idx;
+	uint32_t leaf_nr, leaf_idx; /* in node */
+	uint32_t extent_nr, slot_idx; /* in leaf */
+	uint32_t region;
+};
+
+/* The last of the first nr keys that is not greater, or the first. Below limit_nr, which they have memory for. */
+RACES_INLINE uint32_t last_not_greater(const int32_t *keys, uint32_t nr, uint32_t limit_nr, int32_t key)
+{
+	uint32_t count = PC_MIN(pc_keys_count(keys, limit_nr / 4, key), nr);
+
+	__asm__("" : "+r"(count)); /* so that it is not counted a second time, with another result */
+	return count - (count > 0);
+}
+
+/* Past the end: true, and node is NULL. */
+RACES_INLINE bool enter_node(struct place *at)
+{
+	at->node = NULL;
+	at->leaf_idx = 0;
+	if (at->node_idx == at->node_nr)
+		return true;
+	at->node = PC_PEEK(at->nodes[at->node_idx]);
+	if (at->node == NULL)
+		return false;
+	at->region = PC_PEEK(at->node->region);
+	at->leaf_nr = PC_PEEK(at->node->leaf_nr);
+	return at->leaf_nr > 0 && at->leaf_nr <= PC_NODE_NR;
+}
+
+RACES_INLINE bool enter_leaf(struct place *at)
+{
+	at->slot_idx = 0;
+	at->leaf = PC_PEEK(at->node->leaves[at->leaf_idx]);
+	at->extent_nr = PC_PEEK(at->node->extent_nrs[at->leaf_idx]);
+	return at->leaf != NULL && at->extent_nr > 0 && at->extent_nr <= PC_LEAF_NR;
+}
+
+/* From behind an extent to the next one. */
+RACES_INLINE bool next_slot(struct place *at)
+{
+	if (++at->slot_idx < at->extent_nr)
+		return true;
+	if (++at->leaf_idx == at->leaf_nr) {
+		at->node_idx++;
+		if (!enter_node(at))
+			return false;
+	}
+	return at->node == NULL || enter_leaf(at);
+}
+
+RACES_INLINE struct pc_extent get(const struct pc_shard *shard, const struct place *at, uint64_t newest_pos)
+{
+	const struct pc_pack *pack = shard->pack;
+	uint64_t vol_blk = pc_key_blk(at->region, PC_PEEK(at->leaf->keys[at->slot_idx]));
+	struct pc_packed packed = {
+		.word = PC_PEEK(at->leaf->words[at->slot_idx]),
+		.crc = PC_PEEK(at->leaf->crcs[at->slot_idx]),
+	};
+
+	if (pack->high_bytes == 2)
+		packed.high = PC_PEEK(at->leaf->highs[at->slot_idx]);
+	else if (pack->high_bytes == 4)
+		packed.high = PC_PEEK(at->leaf->highs[2 * at->slot_idx]) |
+			      (uint64_t)PC_PEEK(at->leaf->highs[2 * at->slot_idx + 1]) << 16;
+	return pc_unpack(pack, &packed, vol_blk, newest_pos);
+}
+
+/* The last node that begins at or before vol_blk, or the first; without a branch that could be mispredicted. */
+RACES_INLINE uint32_t find_node(const uint64_t *first_blks, uint32_t node_nr, uint64_t vol_blk)
+{
+	const uint64_t *base = first_blks;
+
+	for (uint32_t nr = node_nr, half; nr > 1; nr -= half) {
+		half = nr / 2;
+		base += PC_PEEK(base[half]) <= vol_blk ? half : 0;
+	}
+	return (uint32_t)(base - first_blks);
+}
+
+/* The last extent that begins at or before vol_blk, or one behind it. True and node NULL: there is none. */
+RACES_INLINE bool find(const struct pc_shard *shard, uint64_t vol_blk, struct place *at)
+{
+	uint32_t node_nr = PC_PEEK(shard->node_nr), region = (uint32_t)(vol_blk >> 32);
+	const uint64_t *first_blks = PC_PEEK(shard->first_blks);
+	uint64_t cap;
+
+	at->node = NULL;
+	if (node_nr == 0)
+		return true;
+	if (first_blks == NULL)
+		return false;
+	cap = pc_root_of(first_blks)->cap;
+	if (node_nr > cap)
+		return false;
+	at->nodes = (const struct pc_node *const *)(const void *)(first_blks + cap);
+	at->node_nr = node_nr;
+	at->node_idx = find_node(first_blks, node_nr, vol_blk);
+	if (!enter_node(at))
+		return false;
+	if (at->node != NULL && at->region < region) {
+		at->node_idx++;
+		if (!enter_node(at))
+			return false;
+	}
+	if (at->node == NULL)
+		return true;
+	if (at->region != region)
+		return enter_leaf(at);
+	at->leaf_idx = last_not_greater(at->node->keys, at->leaf_nr, PC_NODE_NR, pc_key_of(vol_blk));
+	if (!enter_leaf(at))
+		return false;
+	pc_leaf_prefetch(shard->pack, at->leaf);
+	at->slot_idx = last_not_greater(at->leaf->keys, at->extent_nr, PC_LEAF_NR, pc_key_of(vol_blk));
+	return true;
+}
+
+RACES bool pc_shard_peek(const struct pc_shard *shard, uint64_t vol_blk, uint64_t end_blk, struct pc_extent *out,
+			 uint32_t max, uint32_t *out_nr)
+{
+	uint64_t newest_pos = PC_PEEK(shard->newest_pos);
+	struct place at;
+	uint32_t nr = 0;
+
+	*out_nr = 0;
+	if (!find(shard, vol_blk, &at))
+		return false;
+	while (nr < max && at.node != NULL) {
+		struct pc_extent extent = get(shard, &at, newest_pos);
+		uint64_t extent_end = extent.vol_blk + extent.len_blk;
+
+		if (extent.vol_blk >= end_blk)
+			break;
+		if (extent_end > vol_blk) {
+			uint64_t from = PC_MAX(extent.vol_blk, vol_blk), to = PC_MIN(extent_end, end_blk);
+
+			out[nr++] = extent.len_blk == to - from ? extent
+								: pc_extent_part(&extent, from, (uint32_t)(to - from));
+			if (to == end_blk)
+				break;
+			/* Behind this one; so what is found ascends, whatever is there. */
+			vol_blk = to;
+		} else if (nr > 0) {
+			return false;
+		}
+		if (!next_slot(&at))
+			return false;
+	}
+	*out_nr = nr;
+	return true;
+}
