@@ -224,10 +224,11 @@ static int run_step(struct pcache *cache, enum pc_step step, bool force)
 
 int pc_cache_step(struct pcache *cache, enum pc_step step, bool force)
 {
+	struct pc_space_step running = { 0 };
 	int rc;
 
-	pc_space_step_begin(cache);
+	pc_space_step_begin(cache, &running);
 	rc = run_step(cache, step, force);
-	pc_space_step_end(cache);
+	pc_space_step_end(cache, &running);
 	return rc;
 }

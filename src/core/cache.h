@@ -63,6 +63,14 @@ struct pc_space_ticket {
 	bool queued;
 };
 
+/* Steps that a thread runs itself (maintenance=caller), and what it wants of them; in its frame, under the lock of space. */
+struct pc_space_step {
+	struct pc_space_step *next;
+	uint64_t nr; /* counts the steps that began */
+	uint32_t want_segs;
+	bool want_log;
+};
+
 /* Writers that wait for space, first come, first served. */
 struct pc_space {
 	struct pc_mutex lock; /* PC_RANK_SPACE */
@@ -70,10 +78,13 @@ struct pc_space {
 	struct pc_space_ticket **last; /* where the next is linked to; under the lock */
 	uint64_t progress_nr; /* under the lock: raised whenever room was made */
 	_Atomic uint32_t waiting_nr;
-	_Atomic uint64_t steps_begun, steps_ended; /* of threads that run steps themselves */
-	_Atomic uint32_t caller_nr; /* threads that run steps for themselves (maintenance=caller) */
-	_Atomic uint32_t want_segs; /* data segments that the first waiter needs; 0: none waits for data */
-	_Atomic bool want_log; /* the first waiter needs log positions */
+	struct pc_space_step *steps; /* that run, in the order in which they began; under the lock */
+	struct pc_space_step **steps_last; /* where the next is linked to; under the lock */
+	uint64_t step_nr; /* that began; under the lock */
+	_Atomic uint32_t caller_nr; /* threads that run steps because they need room */
+	_Atomic uint32_t
+		want_segs; /* data segments that the first waiter, or the callers who run steps, need; 0: nobody needs data */
+	_Atomic bool want_log; /* the first waiter, or one of the callers, needs log positions */
 };
 
 /* A writer that is slowed down; in its frame. */
@@ -290,9 +301,9 @@ int pc_space_wait(struct pcache *cache, struct pc_space_ticket *ticket, uint32_t
 void pc_space_leave(struct pcache *cache, struct pc_space_ticket *ticket);
 /* Services: room was made, waiters try again. */
 void pc_space_progress(struct pcache *cache);
-/* Around every step that a thread of the application runs. */
-void pc_space_step_begin(struct pcache *cache);
-void pc_space_step_end(struct pcache *cache);
+/* Around every step that a thread of the application runs. step: zeroed but for what it wants. */
+void pc_space_step_begin(struct pcache *cache, struct pc_space_step *step);
+void pc_space_step_end(struct pcache *cache, struct pc_space_step *step);
 void pc_signal_work(struct pcache *cache, uint32_t bits);
 /* Used segments exceed the eviction threshold, or the log runs short, or somebody waits or is slowed down. */
 bool pc_space_pressure(struct pcache *cache);

@@ -20,6 +20,7 @@ int pc_space_init(struct pcache *cache)
 	if (rc)
 		return rc;
 	cache->space.last = &cache->space.first;
+	cache->space.steps_last = &cache->space.steps;
 	rc = pc_mutex_init(&cache->signal.lock, PC_RANK_SIGNAL, 0);
 	if (rc)
 		goto undo_lock;
@@ -73,26 +74,76 @@ bool pc_space_may_take(struct pcache *cache, const struct pc_space_ticket *ticke
 	return ticket->queued || atomic_load_explicit(&cache->space.waiting_nr, memory_order_relaxed) == 0;
 }
 
-void pc_space_step_begin(struct pcache *cache)
+static bool wants(const struct pc_space_step *step)
 {
-	atomic_fetch_add(&cache->space.steps_begun, 1);
+	return step->want_segs || step->want_log;
 }
 
-void pc_space_step_end(struct pcache *cache)
+/* What the callers who run steps want together. With workers nobody has a wish here: there it is the first waiter's. */
+static void collect_wishes_locked(struct pc_space *space)
 {
-	atomic_fetch_add(&cache->space.steps_ended, 1);
+	uint32_t want_segs = 0;
+	bool want_log = false;
+
+	for (const struct pc_space_step *step = space->steps; step; step = step->next) {
+		want_segs = PC_MAX(want_segs, step->want_segs);
+		want_log |= step->want_log;
+	}
+	atomic_store_explicit(&space->want_segs, want_segs, memory_order_relaxed);
+	atomic_store_explicit(&space->want_log, want_log, memory_order_relaxed);
 }
 
-/*
- * The steps of other callers that have begun, and may make room yet, come to their end. Bounded: a step that began later does not count for long.
- */
+void pc_space_step_begin(struct pcache *cache, struct pc_space_step *step)
+{
+	struct pc_space *space = &cache->space;
+
+	pc_mutex_lock(&space->lock);
+	step->nr = ++space->step_nr;
+	step->next = NULL;
+	*space->steps_last = step;
+	space->steps_last = &step->next;
+	if (wants(step))
+		collect_wishes_locked(space);
+	pc_mutex_unlock(&space->lock);
+}
+
+void pc_space_step_end(struct pcache *cache, struct pc_space_step *step)
+{
+	struct pc_space *space = &cache->space;
+	struct pc_space_step **at;
+
+	pc_mutex_lock(&space->lock);
+	for (at = &space->steps; *at != step; at = &(*at)->next)
+		;
+	*at = step->next;
+	if (!*at)
+		space->steps_last = at;
+	if (wants(step))
+		collect_wishes_locked(space);
+	pc_mutex_unlock(&space->lock);
+}
+
+/* Whether a step runs that began as nr or before. */
+static bool one_runs_since(struct pc_space *space, uint64_t nr)
+{
+	bool runs;
+
+	pc_mutex_lock(&space->lock);
+	runs = space->steps && space->steps->nr <= nr;
+	pc_mutex_unlock(&space->lock);
+	return runs;
+}
+
+/* The steps of other callers that have begun, and may make room yet, come to their end. Bounded: one that begins later does not count. */
 static void await_steps_of_others(struct pcache *cache)
 {
 	struct pc_space *space = &cache->space;
-	uint64_t begun = atomic_load(&space->steps_begun);
+	uint64_t begun;
 
-	while (atomic_load(&space->steps_ended) < begun &&
-	       !atomic_load_explicit(&cache->failstop, memory_order_acquire))
+	pc_mutex_lock(&space->lock);
+	begun = space->step_nr;
+	pc_mutex_unlock(&space->lock);
+	while (one_runs_since(space, begun) && !atomic_load_explicit(&cache->failstop, memory_order_acquire))
 		pc_spin_wait(PC_YIELD_SPACE_OTHERS);
 }
 
@@ -112,22 +163,14 @@ static bool room_was_made(struct pcache *cache, struct pc_space_ticket *ticket)
 static int run_steps(struct pcache *cache, struct pc_space_ticket *ticket, uint32_t want_segs, bool want_log)
 {
 	struct pc_space *space = &cache->space;
-	uint32_t old_segs = atomic_load(&space->want_segs);
+	struct pc_space_step step = { .want_segs = want_segs, .want_log = want_log };
 	int rc;
 
 	atomic_fetch_add(&space->caller_nr, 1);
-	while (old_segs < want_segs && !atomic_compare_exchange_weak(&space->want_segs, &old_segs, want_segs))
-		;
-	if (want_log)
-		atomic_store(&space->want_log, true);
-	pc_space_step_begin(cache);
+	pc_space_step_begin(cache, &step);
 	rc = cache->run_steps ? cache->run_steps(cache) : 0;
-	pc_space_step_end(cache);
-	/* The last one out forgets the wishes; with several callers a wish may outlive its owner by a round. */
-	if (atomic_fetch_sub(&space->caller_nr, 1) == 1) {
-		atomic_store(&space->want_segs, 0);
-		atomic_store(&space->want_log, false);
-	}
+	pc_space_step_end(cache, &step);
+	atomic_fetch_sub(&space->caller_nr, 1);
 	if (rc == PCACHE_E_FAILSTOP || rc > 0)
 		return rc > 0 ? 0 : rc;
 	/* This round found nothing to do. Another thread may be in the middle of what there was. */

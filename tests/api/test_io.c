@@ -244,6 +244,123 @@ static void nowait(void **state)
 	rig_down(&rig);
 }
 
+/* ---- maintenance=caller: several threads that run steps ---- */
+
+struct asker {
+	struct rig *rig;
+	uint32_t want_segs;
+	bool want_log;
+	_Atomic bool done;
+	int rc;
+};
+
+static _Atomic uint32_t asked_nr; /* threads in a round */
+static _Atomic bool round_ends;
+
+/* A round of steps that finds nothing, and lasts until it is told to end. */
+static int empty_round(struct pcache *cache)
+{
+	(void)cache;
+	atomic_fetch_add(&asked_nr, 1);
+	while (!atomic_load(&round_ends))
+		(void)usleep(100);
+	return 0;
+}
+
+static void *ask(void *arg)
+{
+	struct asker *asker = arg;
+	struct pc_space_ticket ticket = { 0 };
+
+	asker->rc = pc_space_wait(asker->rig->cache, &ticket, asker->want_segs, asker->want_log, 0);
+	atomic_store(&asker->done, true);
+	return NULL;
+}
+
+static pthread_t start_asking(struct asker *asker, struct rig *rig)
+{
+	uint32_t before = atomic_load(&asked_nr);
+	pthread_t thread;
+
+	asker->rig = rig;
+	assert_int_equal(pthread_create(&thread, NULL, ask, asker), 0);
+	while (atomic_load(&asked_nr) == before)
+		(void)usleep(100);
+	return thread;
+}
+
+/* A step of another thread had begun: there may be room when it ends, so nobody hears that the cache is full before; steps that begin later do not stand in for it. */
+static void later_steps_do_not_count(void **state)
+{
+	struct pc_space_step running = { 0 }, later = { 0 };
+	struct asker asker = { .want_segs = 1 };
+	pthread_t thread;
+	struct rig rig;
+
+	(void)state;
+	for (uint32_t made = 0; made < 2; made++) {
+		rig_zero(&rig);
+		rig_up(&rig);
+		rig.cache->run_steps = empty_round;
+		atomic_store(&round_ends, false);
+		atomic_store(&asker.done, false);
+		pc_space_step_begin(rig.cache, &running);
+		thread = start_asking(&asker, &rig);
+		atomic_store(&round_ends, true);
+		for (uint32_t i = 0; i < 500; i++) {
+			pc_space_step_begin(rig.cache, &later);
+			pc_space_step_end(rig.cache, &later);
+			(void)usleep(100);
+		}
+		assert_false(atomic_load(&asker.done));
+		if (made)
+			pc_space_progress(rig.cache);
+		pc_space_step_end(rig.cache, &running);
+		assert_int_equal(pthread_join(thread, NULL), 0);
+		assert_int_equal(asker.rc, made ? 0 : PCACHE_E_FULL);
+		rig_down(&rig);
+	}
+}
+
+static void expect_wishes(struct rig *rig, uint32_t want_segs, bool want_log)
+{
+	assert_int_equal(atomic_load(&rig->cache->space.want_segs), want_segs);
+	assert_int_equal(atomic_load(&rig->cache->space.want_log), want_log);
+}
+
+/* What is wanted is what those want who are there, whoever came or went. */
+static void wishes_belong_to_callers(void **state)
+{
+	struct pc_space_step small = { .want_segs = 1 }, big = { .want_segs = 5, .want_log = true }, none = { 0 };
+	struct asker asker = { .want_segs = 3 };
+	pthread_t thread;
+	struct rig rig;
+
+	(void)state;
+	rig_zero(&rig);
+	rig_up(&rig);
+	rig.cache->run_steps = empty_round;
+	atomic_store(&round_ends, false);
+	pc_space_step_begin(rig.cache, &small);
+	expect_wishes(&rig, 1, false);
+	thread = start_asking(&asker, &rig);
+	expect_wishes(&rig, 3, false);
+	pc_space_step_begin(rig.cache, &big);
+	expect_wishes(&rig, 5, true);
+	pc_space_step_end(rig.cache, &small);
+	pc_space_step_begin(rig.cache, &none);
+	expect_wishes(&rig, 5, true);
+	pc_space_step_end(rig.cache, &big);
+	expect_wishes(&rig, 3, false);
+	pc_space_step_end(rig.cache, &none);
+	expect_wishes(&rig, 3, false);
+	atomic_store(&round_ends, true);
+	assert_int_equal(pthread_join(thread, NULL), 0);
+	assert_int_equal(asker.rc, PCACHE_E_FULL);
+	expect_wishes(&rig, 0, false);
+	rig_down(&rig);
+}
+
 struct waiter {
 	struct rig *rig;
 	_Atomic uint32_t done_nr;
@@ -352,6 +469,8 @@ int main(void)
 		cmocka_unit_test(info_fills_what_is_asked),
 		cmocka_unit_test(full_cache_with_a_broken_backing),
 		cmocka_unit_test(nowait),
+		cmocka_unit_test(later_steps_do_not_count),
+		cmocka_unit_test(wishes_belong_to_callers),
 		cmocka_unit_test(writers_wait_for_space),
 		cmocka_unit_test(drain_and_maintain),
 	};
