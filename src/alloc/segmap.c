@@ -85,12 +85,21 @@ void pc_segmap_adopt(struct pc_segmap *map, uint32_t seg_id, enum pc_seg_state s
 	set_state(&map->segs[seg_id], state);
 }
 
+/* The last generation cannot be raised: after it old keys would be younger than their segment. Only an image that was made up has it. */
+static bool can_be_taken(struct pc_seg *seg)
+{
+	return !atomic_load_explicit(&seg->damaged, memory_order_relaxed) &&
+	       atomic_load_explicit(&seg->gen, memory_order_relaxed) != UINT64_MAX;
+}
+
 void pc_segmap_adopt_done(struct pc_segmap *map)
 {
 	uint32_t free_nr = 0, log_nr = 0;
 
 	map->free_first = 0;
 	for (uint32_t id = 0; id < map->segment_nr; id++) {
+		if (get_state(&map->segs[id]) == PC_SS_FREE && !can_be_taken(&map->segs[id]))
+			set_state(&map->segs[id], PC_SS_QUARANTINED);
 		if (get_state(&map->segs[id]) == PC_SS_FREE)
 			map->free_ids[free_nr++] = id;
 		log_nr += get_state(&map->segs[id]) == PC_SS_LOG;
@@ -112,12 +121,12 @@ static uint32_t pop_locked(struct pc_segmap *map, enum pc_seg_state state)
 	return id;
 }
 
-/* The segment becomes free. False: it is damaged and becomes nothing. */
+/* The segment becomes free. False: it cannot be taken again and becomes nothing. */
 static bool push_locked(struct pc_segmap *map, uint32_t seg_id)
 {
 	uint32_t nr = atomic_load_explicit(&map->free_nr, memory_order_relaxed);
 
-	if (atomic_load_explicit(&map->segs[seg_id].damaged, memory_order_relaxed)) {
+	if (!can_be_taken(&map->segs[seg_id])) {
 		set_state(&map->segs[seg_id], PC_SS_QUARANTINED);
 		return false;
 	}

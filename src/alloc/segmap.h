@@ -5,7 +5,7 @@
  *     FREE --take--> OPEN (a data head fills it) --close--> DATA --reclaim--> FREE
  *     FREE --take--> LOG --free, at the tail only--> FREE
  *
- * A segment in which damage was met becomes QUARANTINED where it would become FREE, and stays that until the cache is closed.
+ * A segment in which damage was met, or whose generation is the last there is, becomes QUARANTINED where it would become FREE, and stays that until the cache is closed.
  *
  * Taking a segment raises its generation durably first, so that keys of its earlier life carry no data any more. A closed data segment is reclaimed when
  *   - nothing in it is live (index extents and allocations in flight count),
@@ -33,7 +33,7 @@ enum pc_seg_state {
 	PC_SS_OPEN,
 	PC_SS_DATA,
 	PC_SS_LOG,
-	PC_SS_QUARANTINED /* would be FREE, but its media is damaged */
+	PC_SS_QUARANTINED /* would be FREE, but its media is damaged, or its generation cannot be raised */
 };
 
 struct pc_seg {

@@ -241,6 +241,42 @@ static void sequence_numbers_wrap(void **state)
 	scene_down(&s);
 }
 
+/* A generation that has none after it is a segment that is never taken again: at 0 all its old keys would be younger than it, and the next open would refuse them. */
+static void generations_end(void **state)
+{
+	struct pc_segrec rec;
+	struct scene s;
+	uint32_t last_nr = 0;
+
+	(void)state;
+	scene_up(&s, false);
+	for (uint32_t id = 0; id < s.forge.super.segment_nr; id++) {
+		assert_int_equal(pc_segrec_decode(forge_segrec_at(&s.forge, 0, id), id, &rec), PC_VALID);
+		if (rec.type != PC_SEG_FREE || id % 2)
+			continue;
+		/* Some can be taken no more, some once. */
+		rec.gen = UINT64_MAX - id / 2 % 2;
+		last_nr++;
+		forge_put_segrec(&s.forge, &rec, 3);
+	}
+	assert_true(last_nr >= 8);
+	assert_int_equal(open_scene(&s), 0);
+	for (uint32_t i = 0; i < 400; i++) {
+		rig_write(&s.rig, i * 512 % (100u << 10), 4096, 0);
+		if (i % 50 == 49) {
+			rig_drain(&s.rig);
+			rig_reopen(&s.rig);
+		}
+	}
+	for (uint32_t id = 0; id < s.forge.super.segment_nr; id++)
+		assert_true(s.rig.cache->layout.segrecs[id].gen != 0);
+	rig_power_cut(&s.rig);
+	assert_int_equal(check_rig(&s.rig).finding_nr[CHECK_DAMAGE], 0);
+	rig_open(&s.rig);
+	works_on(&s);
+	scene_down(&s);
+}
+
 /* Neither of the positions of the tail record may lie inside of a kset: write-back and replay would begin in the middle of its keys. */
 static void dirty_tail_inside_a_kset(void **state)
 {
@@ -566,6 +602,32 @@ static void corrupt_kset_taken_for_end_of_log(void **state)
 	scene_down(&s);
 }
 
+/* Ksets that were good once stand where the log goes on: of another place of the log, or of another life of the segment. Position and nonce are compared before anything is believed. */
+static void stale_kset_resurrected(void **state)
+{
+	const struct pc_key key = { .vol_blk = 0, .len_blk = 400, .flags = PC_KEY_ZERO };
+
+	(void)state;
+	for (uint32_t how = 0; how < 3; how++) {
+		struct scene s;
+		struct pcm_kset *kset;
+
+		scene_up(&s, false);
+		put_key(&s, s.result.end_pos, &key);
+		kset = (void *)slot_at(&s, s.result.end_pos);
+		if (how == 0)
+			kset->nonce = pc_le64(pc_get64(kset->nonce) ^ 1);
+		else if (how == 1)
+			kset->pos = pc_le64(s.result.end_pos - pc_geo_slots_per_segment(&s.forge.super));
+		else
+			kset->pos = pc_le64(s.result.end_pos - 1);
+		forge_seal_kset(kset);
+		assert_int_equal(open_scene(&s), 0);
+		works_on(&s);
+		scene_down(&s);
+	}
+}
+
 /* Format over the bytes of somebody else: what is reserved in a record is zero all the same, or no later version could give it a meaning. */
 static void info_not_zeroed(void **state)
 {
@@ -631,6 +693,7 @@ int main(void)
 		cmocka_unit_test(torn_headers_promise_more_than_the_log),
 		cmocka_unit_test(keys_claim_one_segment_many_times),
 		cmocka_unit_test(sequence_numbers_wrap),
+		cmocka_unit_test(generations_end),
 		cmocka_unit_test(dirty_tail_inside_a_kset),
 		cmocka_unit_test(mark_inside_a_kset),
 		cmocka_unit_test(crafted_kset_overruns_segment),
@@ -644,6 +707,7 @@ int main(void)
 		cmocka_unit_test(both_bad_reformats),
 		cmocka_unit_test(replicas_share_one_line),
 		cmocka_unit_test(corrupt_kset_taken_for_end_of_log),
+		cmocka_unit_test(stale_kset_resurrected),
 		cmocka_unit_test(info_not_zeroed),
 		cmocka_unit_test(slot_index_uses_wrong_stride),
 	};
