@@ -150,7 +150,7 @@ static int raise_gen(struct pc_segmap *map, uint32_t seg_id, enum pc_seg_type ty
 	PC_YIELD(SEG_RECORD);
 	atomic_store_explicit(&seg->hold_pos, 0, memory_order_relaxed);
 	atomic_store_explicit(&seg->dead_pos, 0, memory_order_relaxed);
-	atomic_store_explicit(&seg->touched, 1, memory_order_relaxed);
+	atomic_store_explicit(&seg->touched, PC_TOUCHED_NEW, memory_order_relaxed);
 	atomic_store_explicit(&seg->gen, rec.gen, memory_order_release);
 	/* Order: the generation before all bytes of the new life, because readers compare it after their copy; non-temporal stores are ordered by nothing less. */
 	atomic_thread_fence(memory_order_seq_cst);

@@ -36,16 +36,20 @@ enum pc_seg_state {
 	PC_SS_QUARANTINED /* would be FREE, but its media is damaged, or its generation cannot be raised */
 };
 
+#define PC_TOUCHED_READ 1u
+#define PC_TOUCHED_NEW 2u /* taken, and not read */
+
 struct pc_seg {
 	_Atomic uint64_t gen; /* changes only while nothing refers to the segment */
 	_Atomic uint64_t hold_pos; /* reusable only when the durable dirty tail lies above */
 	_Atomic uint64_t dead_pos; /* reusable only when this position is durable */
-	_Atomic uint32_t taken_blk; /* handed out, in all lives modulo 2^32, like what came back; under the lock of the head, atomic in recovery */
+	_Atomic uint32_t
+		taken_blk; /* handed out, in all lives modulo 2^32, like what came back; under the lock of the head, atomic in recovery */
 	_Atomic uint32_t unused_blk; /* handed out and given up before they came into the index */
 	_Atomic uint32_t published_blk; /* what came back: unused_blk, and of each share whole quanta */
 	_Atomic uint32_t pins; /* readers */
 	_Atomic uint8_t state; /* enum pc_seg_state; written under the segmap lock */
-	_Atomic uint8_t touched; /* read since the clock hand last came by */
+	_Atomic uint8_t touched; /* PC_TOUCHED_* since the clock hand last came by, or 0 */
 	_Atomic uint8_t damaged; /* not to be taken again while the cache is open; written under the segmap lock */
 };
 

@@ -115,7 +115,7 @@ static struct pc_seg *seg_of(struct pcache *cache, const struct pc_extent *exten
 
 static bool is_touched(const struct pc_seg *seg)
 {
-	return atomic_load_explicit(&seg->touched, memory_order_relaxed);
+	return atomic_load_explicit(&seg->touched, memory_order_relaxed) == PC_TOUCHED_READ;
 }
 
 /*
@@ -137,7 +137,7 @@ static bool peek_run(struct pcache *cache, struct run *run, uint32_t plan_nr, ui
 		seg = seg_of(cache, &run->plan[nr]);
 		run->gens[nr] = atomic_load_explicit(&seg->gen, memory_order_relaxed);
 		if (!is_touched(seg))
-			atomic_store_explicit(&seg->touched, 1, memory_order_relaxed);
+			atomic_store_explicit(&seg->touched, PC_TOUCHED_READ, memory_order_relaxed);
 	}
 	run->nr = nr;
 	*out_end_blk = vol_blk;
@@ -159,7 +159,7 @@ static uint64_t take_run_locked(struct pcache *cache, struct run *run, uint32_t 
 		if (run->pinned && !PC_PLANTED(PC_PLANT_NO_PIN))
 			pc_seg_pin(seg);
 		if (!is_touched(seg))
-			atomic_store_explicit(&seg->touched, 1, memory_order_relaxed);
+			atomic_store_explicit(&seg->touched, PC_TOUCHED_READ, memory_order_relaxed);
 	}
 	run->nr = nr;
 	return vol_blk;

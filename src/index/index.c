@@ -294,6 +294,12 @@ void pc_index_walk_shard_locked(struct pc_index *index, uint32_t shard_idx, pc_w
 	pc_index_walk_shard_from_locked(index, shard_idx, 0, fn, ctx);
 }
 
+uint32_t pc_index_scan_locked(struct pc_index *index, uint32_t shard_idx, struct pc_index_scan *scan,
+			      struct pc_extent *out, uint32_t max)
+{
+	return pc_shard_scan_locked(&index->shards[shard_idx], scan, out, max);
+}
+
 /* ---- fills --------------------------------------------------------------------------------------------------------------- */
 
 void pc_index_fill_list_locked(struct pc_index *index, struct pc_fill *fill)

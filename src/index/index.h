@@ -177,6 +177,20 @@ void pc_index_walk_shard_locked(struct pc_index *index, uint32_t shard_idx, pc_w
 void pc_index_walk_shard_from_locked(struct pc_index *index, uint32_t shard_idx, uint64_t from_vol_blk, pc_walk_fn fn,
 				     void *ctx);
 
+/* A look along a shard for what is dirty and has a position in [from_pos, end_pos). */
+struct pc_index_scan {
+	uint64_t from_pos;
+	uint64_t end_pos;
+	uint64_t next_blk; /* where it goes on; UINT64_MAX: at the end of the shard */
+	uint64_t end_blk; /* it goes no further for now */
+};
+/*
+ * Copies what the next stretch of a shard, which is locked, has of that: at most max, in ascending order; returns how many. Moves next_blk on: to end_blk or beyond it if all
+ * before was shown, else less, for a stretch is never long.
+ */
+uint32_t pc_index_scan_locked(struct pc_index *index, uint32_t shard_idx, struct pc_index_scan *scan,
+			      struct pc_extent *out, uint32_t max);
+
 /*
  * A walk over the whole index that never holds a lock for long: it takes the locks itself, looks at a few extents of one shard, goes to the next shard, and comes back until all are
  * done. Every extent that is there all the time is shown; one that is inserted meanwhile may be.

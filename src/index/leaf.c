@@ -108,6 +108,28 @@ struct pc_extent pc_leaf_get(const struct pc_pack *pack, const struct pc_leaf *l
 	return pc_unpack(pack, &packed, pc_key_blk(region, leaf->keys[slot_idx]), newest_pos);
 }
 
+uint32_t pc_leaf_dirty_mask(const struct pc_pack *pack, const struct pc_leaf *leaf, uint32_t extent_nr,
+			    uint64_t newest_pos, uint64_t from_pos, uint64_t end_pos)
+{
+	uint64_t youngest, span;
+	uint32_t found = 0;
+
+	if (from_pos > newest_pos || from_pos >= end_pos)
+		return 0;
+	/* Counted back from the newest position: no wrapping within the range. */
+	youngest = newest_pos < end_pos ? 0 : newest_pos - end_pos + 1;
+	span = newest_pos - from_pos - youngest;
+	for (uint32_t i = 0; i < extent_nr; i++) {
+		uint64_t word = leaf->words[i], pos = word >> pack->pos_shift, age;
+
+		if (pack->high_bytes != 0)
+			pos |= get_high(pack, leaf, i) << pack->low_bits;
+		age = (newest_pos - pos) & pack->pos_mask;
+		found |= (uint32_t)((word & PC_PACKED_DIRTY) != 0 && age - youngest <= span) << i;
+	}
+	return found;
+}
+
 static uint32_t bare_shape(const struct pc_extent *extent)
 {
 	switch (extent->flags & ~PC_EXT_DIRTY) {

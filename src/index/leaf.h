@@ -170,6 +170,9 @@ uint32_t pc_leaf_swap_run(const struct pc_pack *pack, struct pc_leaf *leaf, uint
 /* Puts the first nr of a run into slots from slot_idx on, whatever is there. */
 void pc_leaf_set_run(const struct pc_pack *pack, struct pc_leaf *leaf, uint32_t slot_idx, uint32_t nr,
 		     const struct pc_extent_run *run, uint64_t newest_pos);
+/* Which of the first extent_nr extents are dirty and have a position in [from_pos, end_pos): a bit for each. */
+uint32_t pc_leaf_dirty_mask(const struct pc_pack *pack, const struct pc_leaf *leaf, uint32_t extent_nr,
+			    uint64_t newest_pos, uint64_t from_pos, uint64_t end_pos);
 
 static inline uint32_t pc_leaf_len_blk(const struct pc_pack *pack, const struct pc_leaf *leaf, uint32_t slot_idx)
 {

@@ -206,6 +206,10 @@ void pc_shard_set(struct pc_shard *shard, struct pc_shard_at at, const struct pc
 
 /* ---- shard: what is done with it ------------------------------------------------------------------------------------- */
 
+/* scan.c: pc_index_scan_locked for one shard. */
+uint32_t pc_shard_scan_locked(const struct pc_shard *shard, struct pc_index_scan *scan, struct pc_extent *out,
+			      uint32_t max);
+
 /* Takes [vol_blk, vol_blk + len_blk) out of the shard and puts extent, which has that very range, in its place (NULL: nothing). */
 void pc_shard_replace_locked(struct pc_shard *shard, uint64_t vol_blk, uint64_t len_blk, const struct pc_extent *extent,
 			     pc_displaced_fn displaced, void *ctx);

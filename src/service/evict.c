@@ -143,6 +143,12 @@ static bool pass_is_due(struct pcache *cache, uint32_t free_nr, uint32_t found)
 	return found >= needed;
 }
 
+bool pc_evict_lacks_clean(struct pcache *cache)
+{
+	return atomic_load_explicit(&cache->admit.clean_segs, memory_order_relaxed) < pass_segs(cache) &&
+	       pc_segmap_free_nr(&cache->map) < target_free(cache);
+}
+
 /* Drops clean data if it is time for a pass, or if force. Returns how many segments are left that another pass could take. */
 static uint32_t evict_clean(struct pcache *cache, bool force, uint32_t *out_freed, bool *out_dropped)
 {

@@ -10,10 +10,13 @@
 #define PC_WB_ITEM_MAX 4096u
 #define PC_WB_BATCH_ITEMS 2048u /* a batch ends when it has as many; one kset may add more */
 #define PC_WB_SWEEP_ITEMS 1024u /* a sweep issues when it has gathered about so many */
+#define PC_WB_SWEPT_MAX 16384u /* what one sweep has written is remembered, up to so much */
 #define PC_WB_BATCH_BYTES (4u << 20)
 #define PC_WB_PART_NS UINT64_C(250000000) /* a step of a pass takes about as long */
 #define PC_WB_ARENA_MIN_BYTES (UINT64_C(2) << 20) /* what is on its way to the backing */
-#define PC_WB_ARENA_MAX_BYTES (UINT64_C(32) << 20) /* ten milliseconds of a fast disk, so that it is busy when this thread has to wait for a processor */
+#define PC_WB_ARENA_MAX_BYTES \
+	(UINT64_C(32) \
+	 << 20) /* ten milliseconds of a fast disk, so that it is busy when this thread has to wait for a processor */
 #define PC_WB_ARENA_SHARE 32u /* at most this part of the cache */
 #define PC_WB_RUN_BYTES (UINT64_C(1) << 20) /* longest request */
 #define PC_WB_SLOT_NR PC_QUEUE_DEPTH_MAX /* requests on their way */
@@ -68,12 +71,23 @@ struct pc_writeback {
 	uint64_t target_bytes; /* of a batch: what the backing takes in some 20 ms */
 	uint64_t last_slots; /* length of the last batch in the log */
 	uint64_t slots_per_mib; /* log slots per MiB that had to be written, of the last batch */
+	uint64_t span_slots; /* a sweep spans no more positions */
 	uint64_t limit_pos; /* everything below was durable when the batch began */
 	struct pc_extent lost; /* of this step: the last damaged version */
 	uint32_t lost_nr;
 	uint32_t quarantined_id; /* of this step: a segment that was taken out of use, or PC_SEG_NONE */
 	uint64_t unreadable_pos; /* of this step: where the media could not give the log, or PC_POS_IDLE */
-	uint64_t swept_end; /* 0, or: a sweep has written what the index shows of the positions below, and the log is read for the rest */
+	uint64_t
+		swept_end; /* 0, or: a sweep has written what the index shows of the positions below, and the log is read for the rest */
+	uint64_t *
+		swept_blks; /* first blocks of what the sweep has written: each extent of it begins within a chunk from there */
+	uint32_t swept_nr;
+	bool is_swept; /* the batch at hand was found by a sweep */
+	bool swept_lost; /* the list does not name all that the sweep has written */
+	uint64_t room_end; /* what is below leaves the cache, if makes_room */
+	bool makes_room; /* what the batch has written leaves the cache, where its segment is closed and not read */
+	uint8_t *
+		gives_room; /* by segment, while makes_room: 0: not; 1: what becomes clean there is dropped; 2: something was */
 	bool items_lost; /* one kset had more parts than items: the list does not name all that becomes clean */
 	bool issued; /* the backing needs a flush */
 	struct pc_wb_out out;
@@ -124,8 +138,12 @@ void pc_wb_drop_items(struct pcache *cache);
 /* The log cannot be read at pos, or has something else there: it is never skipped. Its segment is not used again. PCACHE_E_CORRUPT. */
 int pc_wb_damaged_log(struct pcache *cache, uint64_t pos);
 
+/* wb_clean.c: the dirty tail has passed [from, end); the items, or what was swept, are clean, or (makes_room) leave the cache. */
+void pc_wb_clean(struct pcache *cache, uint64_t from, uint64_t end);
+/* At the begin of a batch: whether it makes room itself, and where. */
+void pc_wb_choose_room(struct pcache *cache, uint64_t from, uint64_t limit);
+
 /* wb_sweep.c */
-bool pc_wb_in_range(const struct pc_extent *extent, uint64_t from, uint64_t end); /* dirty, of these positions */
 /* Whether the next batch is better swept; whether a drain should begin or continue a pass. */
 bool pc_wb_sweep_pays(struct pcache *cache, uint64_t from);
 bool pc_wb_pass_pays(struct pcache *cache, uint64_t from, uint64_t limit);

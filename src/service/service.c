@@ -17,7 +17,9 @@ static int new_writeback(struct pcache *cache)
 
 	if (!wb)
 		return -ENOMEM;
-	rc = pc_wb_out_init(cache, &wb->out);
+	wb->swept_blks = calloc(PC_WB_SWEPT_MAX, sizeof(*wb->swept_blks));
+	wb->gives_room = calloc(cache->map.segment_nr, 1);
+	rc = wb->swept_blks && wb->gives_room ? pc_wb_out_init(cache, &wb->out) : -ENOMEM;
 	if (rc)
 		goto undo_wb;
 	rc = pc_log_reader_init(&wb->reader, &cache->log);
@@ -36,6 +38,8 @@ undo_reader:
 undo_out:
 	pc_wb_out_fini(&wb->out);
 undo_wb:
+	free(wb->gives_room);
+	free(wb->swept_blks);
 	free(wb);
 	return rc;
 }
@@ -49,6 +53,8 @@ static void free_writeback(struct pcache *cache)
 	pc_mutex_fini(&wb->lock);
 	pc_log_reader_fini(&wb->reader);
 	pc_wb_out_fini(&wb->out);
+	free(wb->gives_room);
+	free(wb->swept_blks);
 	free(wb);
 	cache->writeback = NULL;
 }

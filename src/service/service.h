@@ -18,6 +18,8 @@ void pc_service_fini(struct pcache *cache);
 int pc_writeback_step(struct pcache *cache);
 /* Frees segments that hold nothing live; above the eviction threshold (or if force) drops clean data first. */
 int pc_evict_step(struct pcache *cache, bool force);
+/* Room is wanted, and what is clean does not make enough of it. */
+bool pc_evict_lacks_clean(struct pcache *cache);
 /* Cleans and frees the oldest segment of the log, if the log is long (or if force) and its dirty data is on the backing. */
 int pc_clean_step(struct pcache *cache, bool force);
 /* One round of everything: 1 if any step did something, else the first error, else 0. */

@@ -21,7 +21,7 @@
 #include "pcache/errors.h"
 #include "service/internal.h"
 
-#define VISIT_MAX 32u /* extents looked at in one hold of a lock: well under a microsecond */
+#define FOUND_MAX 32u /* taken in one hold of a lock */
 #define PASS_BYTES_MAX (UINT64_C(4) << 30) /* what a crash, or an end of the program, can make a drain write again */
 #define PASS_TARGETS 512u /* a pass is no longer than so many batches: about ten seconds */
 
@@ -39,7 +39,7 @@ static uint64_t wanted_slots(const struct pc_writeback *wb)
 {
 	uint64_t by_yield = (wb->target_bytes >> 10) * wb->slots_per_mib >> 10;
 
-	return PC_MAX(PC_MIN(by_yield, 4 * wb->last_slots), (uint64_t)PC_WB_BATCH_ITEMS);
+	return PC_MAX(PC_MIN(PC_MIN(by_yield, 4 * wb->last_slots), wb->span_slots), (uint64_t)PC_WB_BATCH_ITEMS);
 }
 
 /* How many a pass should span. */
@@ -75,7 +75,8 @@ static int find_border(struct pcache *cache, uint64_t from, uint64_t limit, uint
 }
 
 /* The same, and no further than the epoch of from. Here a header counts only if it is whole: it may be the mark. What is before a damaged one can still be written. */
-static int find_epoch_border(struct pcache *cache, uint64_t from, uint64_t limit, uint64_t want_slots, uint64_t *out_end)
+static int find_epoch_border(struct pcache *cache, uint64_t from, uint64_t limit, uint64_t want_slots,
+			     uint64_t *out_end)
 {
 	struct pc_log_reader *reader = &cache->writeback->reader;
 	uint64_t pos = from, open_epoch_pos = atomic_load_explicit(&cache->open_epoch_pos, memory_order_relaxed);
@@ -129,6 +130,8 @@ int pc_wb_sweep_begin(struct pcache *cache, struct pc_wb_sweep *sweep, uint64_t 
 
 	memset(sweep, 0, sizeof(*sweep));
 	sweep->from = from;
+	cache->writeback->swept_nr = 0;
+	cache->writeback->swept_lost = false;
 	rc = by_epoch ? find_epoch_border(cache, from, limit, want_slots, &sweep->end)
 		      : find_border(cache, from, limit, want_slots, &sweep->end);
 	sweep->active = rc == 0;
@@ -142,38 +145,18 @@ bool pc_wb_sweep_hides(struct pcache *cache, const struct pc_wb_sweep *sweep)
 
 /* ---- the walk ------------------------------------------------------------------------------------------------------------- */
 
-bool pc_wb_in_range(const struct pc_extent *extent, uint64_t from, uint64_t end)
+/* Its segment is pinned. */
+static void add_found(struct pcache *cache, const struct pc_extent *extent)
 {
-	return (extent->flags & PC_EXT_DIRTY) && extent->pos >= from && extent->pos < end;
-}
-
-/* What one hold of a shard's lock looks at: within one stripe. */
-struct stretch {
-	struct pcache *cache;
-	const struct pc_wb_sweep *sweep;
-	uint64_t stripe_end;
-	uint64_t next_blk;
-	uint32_t visited_nr;
-};
-
-static enum pc_walk gather(void *ctx, struct pc_extent *extent)
-{
-	struct stretch *stretch = ctx;
-	struct pcache *cache = stretch->cache;
 	struct pc_writeback *wb = cache->writeback;
+	bool is_data = pc_wb_is_data(extent);
 
-	if (extent->vol_blk >= stretch->stripe_end || stretch->visited_nr == VISIT_MAX) {
-		stretch->next_blk = extent->vol_blk;
-		return PC_WALK_STOP;
-	}
-	stretch->visited_nr++;
-	if (!pc_wb_in_range(extent, stretch->sweep->from, stretch->sweep->end))
-		return PC_WALK_KEEP;
-	if (pc_wb_is_data(extent))
-		pc_seg_pin(&cache->map.segs[extent->seg_id]);
 	wb->items[wb->item_nr++].extent = *extent;
-	wb->batch_bytes += pc_wb_is_data(extent) ? pc_wb_bytes(cache, extent->len_blk) : PC_CHUNK_BYTES;
-	return PC_WALK_KEEP;
+	wb->batch_bytes += is_data ? pc_wb_bytes(cache, extent->len_blk) : PC_CHUNK_BYTES;
+	if (!is_data || wb->swept_nr == PC_WB_SWEPT_MAX)
+		wb->swept_lost = true;
+	else
+		wb->swept_blks[wb->swept_nr++] = extent->vol_blk;
 }
 
 /* The shard that goes on at the lowest offset. */
@@ -187,27 +170,35 @@ static uint32_t lowest_shard(const struct pc_wb_sweep *sweep, uint32_t shard_nr)
 	return lowest;
 }
 
-/* The next few extents of the volume. False: there are none. */
+/* The next stretch of the volume, within one stripe. False: there is none. */
 static bool gather_stretch(struct pcache *cache, struct pc_wb_sweep *sweep)
 {
 	uint32_t shard_idx = lowest_shard(sweep, pc_index_shard_nr(cache->index));
-	struct stretch stretch = { .cache = cache, .sweep = sweep, .next_blk = UINT64_MAX };
-	uint64_t from_blk = sweep->next_blk[shard_idx];
+	struct pc_index_scan scan = { .from_pos = sweep->from,
+				      .end_pos = sweep->end,
+				      .next_blk = sweep->next_blk[shard_idx] };
+	struct pc_extent found[FOUND_MAX];
+	uint32_t nr;
 
-	if (from_blk == UINT64_MAX)
+	if (scan.next_blk == UINT64_MAX)
 		return false;
-	stretch.stripe_end = pc_index_stripe_end(cache->index, from_blk);
+	scan.end_blk = pc_index_stripe_end(cache->index, scan.next_blk);
 	pc_index_lock(cache->index, UINT64_C(1) << shard_idx);
-	pc_index_walk_shard_from_locked(cache->index, shard_idx, from_blk, gather, &stretch);
+	nr = pc_index_scan_locked(cache->index, shard_idx, &scan, found, FOUND_MAX);
+	for (uint32_t i = 0; i < nr; i++)
+		if (pc_wb_is_data(&found[i]))
+			pc_seg_pin(&cache->map.segs[found[i].seg_id]);
 	pc_index_unlock(cache->index, UINT64_C(1) << shard_idx);
-	sweep->next_blk[shard_idx] = stretch.next_blk;
+	for (uint32_t i = 0; i < nr; i++)
+		add_found(cache, &found[i]);
+	sweep->next_blk[shard_idx] = scan.next_blk;
 	return true;
 }
 
 /* A part of a pass has been long enough. Not by the clock where the caller runs the steps: his are the same every time. */
 static bool part_is_done(struct pcache *cache, uint64_t start_ns)
 {
-	uint64_t fixed_bytes = cache->pass_part_bytes	  ? cache->pass_part_bytes
+	uint64_t fixed_bytes = cache->pass_part_bytes    ? cache->pass_part_bytes
 			       : cache->caller_maintains ? PC_WB_BATCH_BYTES
 							 : 0;
 
@@ -220,11 +211,11 @@ int pc_wb_sweep_run(struct pcache *cache, struct pc_wb_sweep *sweep, bool in_par
 {
 	struct pc_writeback *wb = cache->writeback;
 	uint64_t start_ns = pc_monotonic_ns();
-	uint32_t items_max = in_parts && cache->pass_part_bytes ? 1 : PC_WB_SWEEP_ITEMS - VISIT_MAX;
+	uint32_t items_max = in_parts && cache->pass_part_bytes ? 1 : PC_WB_SWEEP_ITEMS - FOUND_MAX;
 	int rc = 0, settled_rc;
 	bool more = true;
 
-	/* What cleaning must meet is found by another walk, not in the list of items. */
+	/* What cleaning must meet is in a list of its own, if it has room for it. */
 	wb->items_lost = true;
 	while (more && !rc && !(in_parts && part_is_done(cache, start_ns))) {
 		while (more && wb->item_nr <= items_max)

@@ -95,6 +95,13 @@ static bool somebody_is_slow(struct pcache *cache)
 	return atomic_load_explicit(&cache->admit.slow, memory_order_relaxed);
 }
 
+/* Room is wanted, or positions, that only write-back can make. While there is enough that is clean, dirty data is left to be overwritten. */
+static bool needs_writeback(struct pcache *cache)
+{
+	return pc_evict_lacks_clean(cache) || pc_log_short(&cache->log) || somebody_waits(cache) ||
+	       somebody_is_slow(cache) || pc_core_draining(cache);
+}
+
 /* What the write-back worker knows of ages: positions below aged_pos are older than the delay. */
 struct pacing {
 	uint64_t aged_pos;
@@ -123,7 +130,8 @@ static int run_step(struct pcache *cache, struct pacing *pacing)
 		pc_admit_all(cache); /* what they would wait for does not come */
 	if (rc > 0) {
 		pacing->pause_ns = RETRY_MIN_NS;
-		if (pc_space_pressure(cache))
+		/* What has become free counts at once: else this worker would be asked for more than is needed. */
+		if (pc_space_pressure(cache) && (pc_evict_step(cache, false), pc_space_pressure(cache)))
 			pc_signal_work(cache, PC_WORK_SPACE);
 		return 1;
 	}
@@ -175,7 +183,8 @@ static void *writeback_main(void *arg)
 
 	pc_media_guard_thread(cache->media);
 	while (did >= 0 && !is_stopping(cache)) {
-		bool urgent = take_urgent(cache) || somebody_waits(cache) || somebody_is_slow(cache);
+		bool urgent = (take_urgent(cache) && needs_writeback(cache)) || somebody_waits(cache) ||
+			      somebody_is_slow(cache);
 
 		look_at_clock(cache, &pacing);
 		if (urgent || pc_layout_tail(&cache->layout).dirty_tail_pos < pacing.aged_pos) {
@@ -221,7 +230,7 @@ static void *space_main(void *arg)
 		while (make_room(cache) && !is_stopping(cache))
 			;
 		/* What is left needs write-back first; it signals again when it has made progress. */
-		if (pc_space_pressure(cache) && log_has_dirty(cache))
+		if (needs_writeback(cache) && log_has_dirty(cache))
 			pc_signal_work(cache, PC_WORK_URGENT);
 	}
 	return NULL;

@@ -244,68 +244,6 @@ static int collect(struct pcache *cache, uint64_t from, uint64_t limit, uint64_t
 
 /* ---- after the backing has it ------------------------------------------------------------------------------------------ */
 
-struct clean_ctx {
-	struct pcache *cache;
-	uint64_t pos;
-};
-
-static enum pc_walk make_clean(void *ctx, struct pc_extent *extent)
-{
-	const struct clean_ctx *clean = ctx;
-	struct pcache *cache = clean->cache;
-
-	if (extent->pos != clean->pos || !(extent->flags & PC_EXT_DIRTY))
-		return PC_WALK_KEEP;
-	if (!pc_wb_is_data(extent)) {
-		/* The backing reads as zeroes by itself now. */
-		atomic_fetch_sub_explicit(&cache->dirty_zero_blk, extent->len_blk, memory_order_relaxed);
-		return PC_WALK_DROP;
-	}
-	extent->flags &= (uint8_t)~PC_EXT_DIRTY;
-	pc_segmap_dirty(&cache->map, extent->seg_id, pc_index_shard_idx(cache->index, extent->vol_blk),
-			-(int32_t)extent->len_blk);
-	return PC_WALK_KEEP;
-}
-
-/* The parts of the batch that the index still shows. */
-static void clean_items(struct pcache *cache)
-{
-	struct pc_writeback *wb = cache->writeback;
-
-	for (uint32_t i = 0; i < wb->item_nr; i++) {
-		const struct pc_extent *extent = &wb->items[i].extent;
-		struct clean_ctx clean = { .cache = cache, .pos = extent->pos };
-		uint64_t mask = pc_index_mask(cache->index, extent->vol_blk, extent->len_blk);
-
-		pc_index_lock(cache->index, mask);
-		pc_index_walk_range_locked(cache->index, extent->vol_blk, extent->len_blk, make_clean, &clean);
-		pc_index_unlock(cache->index, mask);
-	}
-}
-
-struct clean_range {
-	struct pcache *cache;
-	uint64_t from;
-	uint64_t end;
-};
-
-static enum pc_walk make_range_clean(void *ctx, struct pc_extent *extent)
-{
-	const struct clean_range *range = ctx;
-	struct clean_ctx clean = { .cache = range->cache, .pos = extent->pos };
-
-	return pc_wb_in_range(extent, range->from, range->end) ? make_clean(&clean, extent) : PC_WALK_KEEP;
-}
-
-/* The same by a walk over the index, when the items do not name them all. */
-static void clean_range(struct pcache *cache, uint64_t from, uint64_t end)
-{
-	struct clean_range range = { .cache = cache, .from = from, .end = end };
-	struct pc_index_sweep sweep = { .ctx = &range, .fn = make_range_clean };
-
-	(void)pc_index_sweep(cache->index, &sweep);
-}
-
 static int store_dirty_tail(struct pcache *cache, uint64_t dirty_tail_pos, uint64_t durable_pos)
 {
 	struct pc_layout *layout = &cache->layout;
@@ -356,6 +294,7 @@ static int sweep_batch(struct pcache *cache, struct pc_wb_sweep *sweep, uint64_t
 	if (!rc)
 		rc = pc_wb_sweep_run(cache, sweep, is_pass);
 	*out_complete = !rc && sweep->done;
+	wb->is_swept = *out_complete;
 	if (*out_complete && pc_wb_sweep_hides(cache, sweep) && !PC_PLANTED(PC_PLANT_SWEEP_UNCHECKED))
 		rc = write_hidden(cache, sweep, from);
 	*out_end = sweep->end;
@@ -419,7 +358,9 @@ static int run_batch(struct pcache *cache, uint64_t from, uint64_t limit)
 	wb->batch_bytes = 0;
 	wb->issued = false;
 	wb->items_lost = false;
+	wb->is_swept = false;
 	wb->limit_pos = limit;
+	pc_wb_choose_room(cache, from, limit);
 	PC_YIELD(WB_LIMIT);
 	rc = write_batch(cache, from, limit, &end, &complete);
 	was_pass = wb->pass.from == from && wb->pass.end == end;
@@ -446,11 +387,9 @@ static int run_batch(struct pcache *cache, uint64_t from, uint64_t limit)
 	if (!rc && PC_PLANTED(PC_PLANT_SETTLED_EARLY))
 		atomic_store(&cache->log.settled_pos, end);
 	PC_YIELD(WB_TAIL);
-	if (!rc && !wb->items_lost)
-		clean_items(cache);
+	if (!rc)
+		pc_wb_clean(cache, from, end);
 	pc_wb_drop_items(cache);
-	if (!rc && wb->items_lost)
-		clean_range(cache, from, end);
 	if (rc)
 		return rc;
 	learn_pace(cache, was_pass ? 0 : end - from, pc_monotonic_ns() - start_ns);

@@ -261,6 +261,44 @@ static void test_moves(void **state)
 	}
 }
 
+/* What is dirty in a range of positions, told by the words, against what the extents say. */
+static void test_dirty_ones_are_told(void **state)
+{
+	uint64_t dice = 23;
+
+	(void)state;
+	for (size_t l = 0; l < sizeof(layouts) / sizeof(layouts[0]); l++) {
+		uint64_t slot_nr = layouts[l].slot_nr, newest_pos = UINT64_C(1) << 50;
+		struct pc_pack pack;
+		struct pc_leaf *leaf;
+
+		take_layout(&pack, &layouts[l]);
+		leaf = new_leaf(&pack);
+		for (uint32_t round = 0; round < 2000; round++) {
+			uint64_t near = PC_MIN(slot_nr, round % 2 ? UINT64_C(40) : slot_nr);
+			uint64_t from_pos = newest_pos - rnd(&dice) % near, end_pos = from_pos + rnd(&dice) % near + 1;
+			uint32_t extent_nr = (uint32_t)(rnd(&dice) % (PC_LEAF_NR + 1)), wanted = 0;
+
+			for (uint32_t s = 0; s < PC_LEAF_NR; s++) {
+				struct pc_extent extent = { .vol_blk = s * 8, .len_blk = 1, .crc = 1 };
+
+				extent.pos = newest_pos - rnd(&dice) % near;
+				extent.flags = rnd(&dice) % 4 ? PC_EXT_DIRTY : 0;
+				pc_leaf_set(&pack, leaf, s, &extent, newest_pos);
+				wanted |= (uint32_t)(s < extent_nr && extent.flags && extent.pos >= from_pos &&
+						     extent.pos < end_pos)
+					  << s;
+			}
+			assert_int_equal(pc_leaf_dirty_mask(&pack, leaf, extent_nr, newest_pos, from_pos, end_pos),
+					 wanted);
+			assert_int_equal(
+				pc_leaf_dirty_mask(&pack, leaf, extent_nr, newest_pos, newest_pos + 1, UINT64_MAX), 0);
+			assert_int_equal(pc_leaf_dirty_mask(&pack, leaf, extent_nr, newest_pos, end_pos, from_pos), 0);
+		}
+		free(leaf);
+	}
+}
+
 static void test_keys_are_counted(void **state)
 {
 	uint64_t dice = 11;
@@ -286,9 +324,13 @@ static void test_keys_are_counted(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_every_shape),    cmocka_unit_test(test_bare_extents_of_any_length),
-		cmocka_unit_test(test_ends_of_fields), cmocka_unit_test(test_what_does_not_fit_aborts),
-		cmocka_unit_test(test_moves),          cmocka_unit_test(test_keys_are_counted),
+		cmocka_unit_test(test_every_shape),
+		cmocka_unit_test(test_bare_extents_of_any_length),
+		cmocka_unit_test(test_ends_of_fields),
+		cmocka_unit_test(test_what_does_not_fit_aborts),
+		cmocka_unit_test(test_moves),
+		cmocka_unit_test(test_keys_are_counted),
+		cmocka_unit_test(test_dirty_ones_are_told),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -280,6 +280,40 @@ static void a_pass_takes_many(void **state)
 	rig_down(&rig);
 }
 
+/*
+ * Room is wanted and nothing is clean: write-back drops the oldest of what it has written, where nobody has read lately, and nothing else. The batch is found by a sweep over the index, and, where it has
+ * been flushed, in the log.
+ */
+static void write_back_makes_room(void **state)
+{
+	(void)state;
+	for (uint32_t flushed = 0; flushed < 2; flushed++) {
+		struct pcache_info before, after;
+		struct rig rig;
+
+		rig_zero(&rig);
+		rig.o.segment_nr = 128;
+		rig.o.gc_percent = 50;
+		rig_up(&rig);
+		for (uint64_t at = 0; rig_info(&rig).segments_free >= 60; at++)
+			rig_write(&rig, (at % 9 == 0 ? at / 9 : 400 + at % 9) * 512, 512, 0);
+		if (flushed)
+			rig_flush(&rig);
+		rig_check_range(&rig, 0, 512); /* its segment is in use */
+		before = rig_info(&rig);
+		assert_int_equal(pc_cache_step(rig.cache, PC_STEP_WRITEBACK, false), 1);
+		after = rig_info(&rig);
+		assert_true(after.evicted_segments > 0);
+		assert_true(after.extents < before.extents);
+		assert_true(before.extents - after.extents <= before.extents / 4);
+		assert_true(after.clean_bytes >= 512);
+		rig_check_all(&rig);
+		rig_reopen(&rig);
+		rig_check_all(&rig);
+		rig_down(&rig);
+	}
+}
+
 /* A small cache full of clean data and a long log always makes room, for data and for positions. */
 static void always_progress(void **state)
 {
@@ -328,6 +362,7 @@ int main(void)
 		cmocka_unit_test(eviction_spares_dirty_data),
 		cmocka_unit_test(gc_percent),
 		cmocka_unit_test(a_pass_takes_many),
+		cmocka_unit_test(write_back_makes_room),
 		cmocka_unit_test(always_progress),
 	};
 
