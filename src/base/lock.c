@@ -176,8 +176,10 @@ void pc_mutex_unlock(struct pc_mutex *mutex)
 
 /* ---- spin locks ------------------------------------------------------------------------------------------------ */
 
+#ifndef SPIN_NR /* tests/explore has fewer */
 #define SPIN_NR 64u /* some microseconds: longer than most holds */
 #define SPIN_YIELD_NR 4u
+#endif
 #define SPIN_SLEEP_MIN_NS 100000L
 #define SPIN_SLEEP_MAX_NS 5000000L
 

@@ -26,6 +26,7 @@ PLANTS = [  # lint, file, what is written there, what the lint has to say
     ("test_fences.py", "src/log/planted.c", HEAD + "int f(struct pc_media *m)\n{\n\treturn pc_media_commit(m);\n}\n", "without an Order:"),
     ("test_style.py", "src/core/planted.c", "int planted;\n", "does not begin with"),
     ("test_style.py", "src/core/planted.c", HEAD.split("\n")[0] + "\nint planted;\n", "does not open with"),
+    ("test_sizes.py", "examples/planted.bin", "x" * (256 * 1024 + 1), "more than 262144"),
     ("test_headers.sh", "include/pcache/planted.h", "static inline size_t planted(void)\n{\n\treturn 0;\n}\n", "planted.h"),
     ("test_headers.sh", "include/pcache/planted.h", "int planted(int class, int new);\n", "-x c++"),
     ("test_exports.py", "include/pcache/planted.h", "PCACHE_API int pcache_planted(void);\n", "pcache_planted is declared but not there"),
