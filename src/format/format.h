@@ -318,6 +318,13 @@ void pc_kset_encode_mark(void *slot, uint64_t pos, uint64_t nonce, uint16_t flag
 enum pc_valid pc_kset_decode(const void *buf, uint32_t avail_slots, uint64_t pos, uint64_t nonce,
 			     const struct pc_kset_rules *rules, struct pc_kset *out_kset);
 
+/*
+ * The same for what millions of slots hold: a kset of one slot with one DATA key of one chunk. True: it is valid, and *out_key is its key. False says nothing; ask pc_kset_decode. buf: a slot, 8-byte
+ * aligned.
+ */
+bool pc_kset_decode_one(const void *buf, uint64_t pos, uint64_t nonce, const struct pc_kset_rules *rules,
+			struct pc_key *out_key);
+
 /* Walks the keys of a kset that pc_kset_decode accepted. */
 struct pc_key_cursor {
 	const uint8_t *next_cell;

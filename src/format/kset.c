@@ -199,6 +199,34 @@ enum pc_valid pc_kset_decode(const void *buf, uint32_t avail_slots, uint64_t pos
 	return PC_VALID;
 }
 
+bool pc_kset_decode_one(const void *buf, uint64_t pos, uint64_t nonce, const struct pc_kset_rules *rules,
+			struct pc_key *out_key)
+{
+	const uint64_t one_slot = UINT64_C(1) << 32, one_key = UINT64_C(1) | (uint64_t)PC_KSET_KEYS << 32;
+	uint64_t words[PC_SLOT_BYTES / sizeof(uint64_t)];
+	uint32_t crc;
+
+	/* What is compared is what the CRC is taken of, even if the bytes change meanwhile. Little-endian, as in le.h. */
+	memcpy(words, buf, sizeof(words));
+	if (words[0] != pos || words[1] != nonce || (words[CRC_WORD] & ~CRC_WORD_MASK) != one_slot ||
+	    words[CRC_WORD + 1] != one_key)
+		return false;
+	crc = (uint32_t)words[CRC_WORD];
+	words[CRC_WORD] &= ~CRC_WORD_MASK;
+	if (pc_crc32c(0, words, sizeof(words)) != crc)
+		return false;
+	out_key->vol_blk = words[4];
+	out_key->gen = words[5];
+	out_key->crc = (uint32_t)words[6];
+	out_key->seg_id = (uint32_t)(words[6] >> 32);
+	out_key->len_blk = (uint32_t)words[7];
+	out_key->seg_blk = (uint16_t)(words[7] >> 32);
+	out_key->geom = (uint8_t)(words[7] >> 48);
+	out_key->flags = (uint8_t)(words[7] >> 56);
+	return (out_key->flags & PC_KEY_TYPE_MASK) == PC_KEY_DATA && pc_key_check(out_key, rules) &&
+	       pc_key_chunk_nr(out_key, rules->block_bytes) == 1;
+}
+
 void pc_kset_to_text(FILE *to, const struct pc_kset *kset)
 {
 	static const char *const type_names[] = { NULL, "keys", "void", "mark" };

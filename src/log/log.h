@@ -146,5 +146,7 @@ void pc_log_reader_reset(struct pc_log_reader *reader);
  */
 enum pc_valid pc_log_reader_at(struct pc_log_reader *reader, uint64_t pos, uint64_t end_pos, struct pc_kset *out_kset,
 			       const void **out_buf);
+/* The same where a kset of one slot and one DATA key of one chunk is likely: true if it is one, and has been read already. */
+bool pc_log_reader_one(struct pc_log_reader *reader, uint64_t pos, struct pc_key *out_key);
 
 #endif

@@ -115,6 +115,13 @@ enum pc_valid pc_log_reader_at(struct pc_log_reader *reader, uint64_t pos, uint6
 	return valid;
 }
 
+bool pc_log_reader_one(struct pc_log_reader *reader, uint64_t pos, struct pc_key *out_key)
+{
+	return in_window(reader, pos, 1) &&
+	       pc_kset_decode_one(reader->buf + (pos - reader->win_pos) * PC_SLOT_BYTES, pos, nonce_at(reader, pos),
+				  &reader->log->layout->rules, out_key);
+}
+
 uint32_t pc_log_reader_skip(struct pc_log_reader *reader, uint64_t pos, uint64_t end_pos)
 {
 	struct pc_log *log = reader->log;

@@ -445,7 +445,7 @@ static int put_range(struct pc_gather *gather, const struct pc_extent *range, ui
 }
 
 /*
- * Most keys are one chunk in one stripe, and millions of them are read: their record is made where it will lie. To copy a struct that was just filled in member by member
+ * Most keys are one chunk in one stripe, and millions of them are read: their record, which says what the key says, is made where it will lie. To copy a struct that was just filled in member by member
  * would make the processor wait for the members, longer than all the rest of it takes.
  */
 static int put_small(struct pc_gather *gather, const struct pc_key *key, const struct pcm_le32 *crcs, uint64_t pos,
@@ -457,8 +457,14 @@ static int put_small(struct pc_gather *gather, const struct pc_key *key, const s
 
 	if (rc)
 		return rc;
-	(void)pc_apply_chunk(gather->cache, key, crcs, pos, 0, rec);
-	rec->flags |= ext_flags;
+	rec->vol_blk = key->vol_blk;
+	rec->pos = pos;
+	rec->len_blk = key->len_blk;
+	rec->seg_id = key->seg_id;
+	rec->crc = crcs ? pc_get32(crcs[0]) : 0;
+	rec->seg_blk = key->seg_blk;
+	rec->geom = key->geom;
+	rec->flags = PC_EXT_DATA | ext_flags;
 	++*nr;
 	return 0;
 }

@@ -179,8 +179,21 @@ static int kset_is_finished(struct pcache *cache, const void *buf, const struct 
 }
 
 /*
- * The keys of a kset to those that apply them. Above sure_pos it is not known yet whether they will be; a key that cannot be then proves nothing. 0, PC_GATHER_STOPPED, or an error.
+ * A key to those that apply it. Above sure_pos it is not known yet whether they will; a key that cannot be then proves nothing. 0, PC_GATHER_STOPPED, or an error.
  */
+static int gather_key(struct pcache *cache, struct pc_gather *gather, const struct pc_key *key,
+		      const struct pcm_le32 *crcs, uint64_t pos, uint64_t sure_pos)
+{
+	bool dirty = pos >= cache->layout.tail.dirty_tail_pos && !(key->flags & PC_KEY_CLEAN);
+	enum key_state state = key_state(cache, key);
+
+	if (state == KEY_IMPOSSIBLE && pos >= sure_pos)
+		return pc_gather_stop(gather, pos, sure_pos);
+	if (state == KEY_IMPOSSIBLE)
+		return pc_recovery_corrupt(cache, "a key points into a segment that never held its data", pos);
+	return pc_gather_key(gather, key, crcs, pos, dirty ? PC_EXT_DIRTY : 0, state == KEY_STALE, sure_pos);
+}
+
 static int gather_kset(struct pcache *cache, struct pc_gather *gather, const void *buf, const struct pc_kset *kset,
 		       uint64_t sure_pos)
 {
@@ -192,18 +205,8 @@ static int gather_kset(struct pcache *cache, struct pc_gather *gather, const voi
 	if (kset->type == PC_KSET_MARK && (kset->flags & PC_KSET_FLAG_FLUSH))
 		return pc_gather_mark(gather, kset->pos, sure_pos);
 	pc_key_first(buf, kset, &cache->layout.rules, &cursor);
-	while (!rc && pc_key_next(&cursor, &key, &crcs)) {
-		bool dirty = kset->pos >= cache->layout.tail.dirty_tail_pos && !(key.flags & PC_KEY_CLEAN);
-		enum key_state state = key_state(cache, &key);
-
-		if (state == KEY_IMPOSSIBLE && kset->pos >= sure_pos)
-			return pc_gather_stop(gather, kset->pos, sure_pos);
-		if (state == KEY_IMPOSSIBLE)
-			return pc_recovery_corrupt(cache, "a key points into a segment that never held its data",
-						   kset->pos);
-		rc = pc_gather_key(gather, &key, crcs, kset->pos, dirty ? PC_EXT_DIRTY : 0, state == KEY_STALE,
-				   sure_pos);
-	}
+	while (!rc && pc_key_next(&cursor, &key, &crcs))
+		rc = gather_key(cache, gather, &key, crcs, kset->pos, sure_pos);
 	return rc;
 }
 
@@ -241,6 +244,19 @@ static int take_kset(struct pcache *cache, struct pc_replay *replay, struct pc_g
 	return rc == PC_GATHER_STOPPED ? 0 : rc;
 }
 
+/* The same for a kset of one slot and one key, of one chunk. No position lies inside of it. */
+static int take_one(struct pcache *cache, struct pc_replay *replay, struct pc_gather *gather, const struct pc_key *key,
+		    uint64_t pos)
+{
+	const struct pcm_le32 crc = pc_le32(key->crc);
+	int rc = 0;
+
+	replay->key_nr++;
+	if (gather->resume_pos == UINT64_MAX)
+		rc = gather_key(cache, gather, key, cache->data_crc ? &crc : NULL, pos, sure_pos_of(cache, replay));
+	return rc == PC_GATHER_STOPPED ? 0 : rc;
+}
+
 /* A slot where no valid kset starts; buf: what is there, NULL if it cannot be read. */
 static int take_hole(struct pcache *cache, struct pc_replay *replay, const struct pc_log_reader *reader, uint64_t pos,
 		     const void *buf)
@@ -273,9 +289,13 @@ static int first_pass(struct pcache *cache, struct pc_log_reader *reader, struct
 	replay->mark_pos = PC_MAX(cache->layout.tail.mark_pos, cache->layout.tail.dirty_tail_pos);
 	while (pos < cap_end && !rc) {
 		struct pc_kset kset;
+		struct pc_key key;
 		const void *buf;
 
-		if (pc_log_reader_at(reader, pos, cap_end, &kset, &buf) == PC_VALID) {
+		if (pc_log_reader_one(reader, pos, &key)) {
+			rc = take_one(cache, replay, gather, &key, pos);
+			replay->end_pos = ++pos;
+		} else if (pc_log_reader_at(reader, pos, cap_end, &kset, &buf) == PC_VALID) {
 			rc = take_kset(cache, replay, gather, buf, &kset);
 			pos += kset.slot_nr;
 			replay->end_pos = pos;
