@@ -28,7 +28,6 @@
 #define NODE_FILL 52u /* of PC_NODE_NR */
 #define LEAVES_PER_RECORD 2u /* with more, building anew costs more than one by one */
 #define RECORDS_AHEAD 16u
-#define FEW 4u
 #define RESERVE_NR 4u /* pieces reserved at once: more would stay unused in each shard */
 #define SHORT_NR 48u /* fewer are sorted by insertion */
 
@@ -159,6 +158,9 @@ struct build {
 	struct pc_node **old_nodes;
 	uint32_t old_node_nr;
 	struct pc_shard_at old_at;
+	const struct pc_leaf *old_leaf; /* of old_at */
+	uint32_t old_nr; /* extents of this leaf */
+	uint32_t old_region;
 	uint64_t old_blk; /* where it begins; UINT64_MAX: there is no more */
 	/* What is built. */
 	struct pc_node *node; /* NULL: none is open */
@@ -268,7 +270,7 @@ static bool room_slow(struct build *build, uint64_t vol_blk)
 }
 
 /* Makes the open leaf one that takes an extent at vol_blk. False: no memory. */
-static bool room(struct build *build, uint64_t vol_blk)
+static inline bool room(struct build *build, uint64_t vol_blk)
 {
 	if (build->nr < build->limit_nr && build->region == vol_blk >> 32)
 		return true;
@@ -285,102 +287,149 @@ static void put(struct build *build, const struct pc_extent *extent)
 
 /* ---- what was there --------------------------------------------------------------------------------------------------------- */
 
-static const struct pc_node *old_node(const struct build *build)
+/* The place of old_at is the first of a leaf, or the end. */
+static void look_at_old_leaf(struct build *build)
 {
-	return build->old_nodes[build->old_at.node_idx];
-}
-
-/* The place of old_at is settled: says what is there. */
-static void look_at_old(struct build *build)
-{
+	const struct pc_shard_at *at = &build->old_at;
 	const struct pc_node *node;
 
-	if (build->old_at.node_idx == build->old_node_nr) {
+	if (at->node_idx == build->old_node_nr) {
 		build->old_blk = UINT64_MAX;
 		return;
 	}
-	node = old_node(build);
-	build->old_blk = pc_key_blk(node->region, node->leaves[build->old_at.leaf_idx]->keys[build->old_at.slot_idx]);
+	node = build->old_nodes[at->node_idx];
+	build->old_leaf = node->leaves[at->leaf_idx];
+	build->old_nr = node->extent_nrs[at->leaf_idx];
+	build->old_region = node->region;
+	build->old_blk = pc_key_blk(node->region, node->keys[at->leaf_idx]);
+	if (at->leaf_idx + 1 < node->leaf_nr)
+		pc_leaf_prefetch(build->shard->pack, node->leaves[at->leaf_idx + 1]);
 }
 
-/* Steps to slot_idx of the leaf, or behind it. Then the leaf is used up, and soon filled again. */
-static void old_step(struct build *build, uint32_t slot_idx)
+/* The leaf is used up, and soon filled again. */
+static void next_old_leaf(struct build *build)
 {
 	struct pc_shard_at *at = &build->old_at;
-	const struct pc_node *node = old_node(build);
+	struct pc_node *node = build->old_nodes[at->node_idx];
 
-	at->slot_idx = slot_idx;
-	if (slot_idx == node->extent_nrs[at->leaf_idx]) {
-		pc_shard_leaf_put(build->shard, node->leaves[at->leaf_idx]);
-		at->slot_idx = 0;
-		at->leaf_idx++;
-		if (at->leaf_idx + 1 < node->leaf_nr)
-			pc_leaf_prefetch(build->shard->pack, node->leaves[at->leaf_idx + 1]);
-	}
+	pc_shard_leaf_put(build->shard, node->leaves[at->leaf_idx]);
+	at->slot_idx = 0;
+	at->leaf_idx++;
 	if (at->leaf_idx == node->leaf_nr) {
-		pc_shard_node_put(build->shard, build->old_nodes[at->node_idx]);
+		pc_shard_node_put(build->shard, node);
 		at->leaf_idx = 0;
 		at->node_idx++;
 	}
-	look_at_old(build);
+	look_at_old_leaf(build);
+}
+
+/* Steps to slot_idx of the leaf, or behind it. */
+static void old_step(struct build *build, uint32_t slot_idx)
+{
+	build->old_at.slot_idx = slot_idx;
+	if (slot_idx == build->old_nr)
+		next_old_leaf(build);
+	else
+		build->old_blk = pc_key_blk(build->old_region, build->old_leaf->keys[slot_idx]);
 }
 
 static struct pc_extent old_take(struct build *build)
 {
-	const struct pc_node *node = old_node(build);
-	struct pc_extent extent = pc_leaf_get(build->shard->pack, node->leaves[build->old_at.leaf_idx],
-					      build->old_at.slot_idx, node->region, build->shard->newest_pos);
+	struct pc_extent extent = pc_leaf_get(build->shard->pack, build->old_leaf, build->old_at.slot_idx,
+					      build->old_region, build->shard->newest_pos);
 
 	old_step(build, build->old_at.slot_idx + 1);
 	return extent;
 }
 
-/*
- * As pc_leaf_move between two leaves, for the few extents between two records: four at a time without a call, and what is copied too much is written over, or behind the last.
- */
+static void copy_four(struct pc_leaf *to, uint32_t to_idx, const struct pc_leaf *from, uint32_t from_idx)
+{
+	memcpy(&to->keys[to_idx], &from->keys[from_idx], 4 * sizeof(to->keys[0]));
+	memcpy(&to->words[to_idx], &from->words[from_idx], 4 * sizeof(to->words[0]));
+	memcpy(&to->crcs[to_idx], &from->crcs[from_idx], 4 * sizeof(to->crcs[0]));
+}
+
+/* As pc_leaf_move between two leaves, for the few extents between two records: four at a time without a call; what is copied too much is written over, or behind the last. */
 static void copy_few(const struct pc_pack *pack, struct pc_leaf *to, uint32_t to_idx, const struct pc_leaf *from,
 		     uint32_t from_idx, uint32_t nr)
 {
-	if (pack->high_bytes != 0 || PC_MAX(to_idx, from_idx) + PC_ROUND_UP(nr, FEW) > PC_LEAF_NR) {
+	if (pack->high_bytes != 0 || PC_MAX(to_idx, from_idx) + PC_ROUND_UP(nr, 4u) > PC_LEAF_NR) {
 		pc_leaf_move(pack, to, to_idx, from, from_idx, nr);
 		return;
 	}
-	for (uint32_t i = 0; i < nr; i += FEW) {
-		memcpy(&to->keys[to_idx + i], &from->keys[from_idx + i], FEW * sizeof(to->keys[0]));
-		memcpy(&to->words[to_idx + i], &from->words[from_idx + i], FEW * sizeof(to->words[0]));
-		memcpy(&to->crcs[to_idx + i], &from->crcs[from_idx + i], FEW * sizeof(to->crcs[0]));
+	for (uint32_t i = 0; i < nr; i += 4)
+		copy_four(to, to_idx + i, from, from_idx + i);
+}
+
+static uint64_t end_of_slot(const struct build *build, uint32_t slot_idx)
+{
+	return pc_key_blk(build->old_region, build->old_leaf->keys[slot_idx]) +
+	       pc_leaf_len_blk(build->shard->pack, build->old_leaf, slot_idx);
+}
+
+/* Takes over the extents of the leaf up to slot to, as they are packed. */
+static void copy_slots(struct build *build, uint32_t to)
+{
+	uint32_t from = build->old_at.slot_idx;
+
+	while (from < to && room(build, pc_key_blk(build->old_region, build->old_leaf->keys[from]))) {
+		uint32_t nr = PC_MIN(to - from, build->limit_nr - build->nr);
+
+		copy_few(build->shard->pack, build->leaf, build->nr, build->old_leaf, from, nr);
+		build->nr += nr;
+		from += nr;
+		build->end_blk = end_of_slot(build, from - 1);
 	}
 }
 
-/* Takes over the slots from .. to of a leaf, as they are packed. */
-static void copy_slots(struct build *build, const struct pc_leaf *leaf, uint32_t region, uint32_t from, uint32_t to)
+/* The first slot of the leaf that does not begin before vol_blk. */
+static uint32_t old_slot_at(const struct build *build, uint64_t vol_blk)
 {
-	const struct pc_pack *pack = build->shard->pack;
+	int32_t key = pc_key_of(vol_blk);
+	uint32_t to;
 
-	while (from < to && room(build, pc_key_blk(region, leaf->keys[from]))) {
-		uint32_t nr = PC_MIN(to - from, build->limit_nr - build->nr);
+	if (build->old_region != vol_blk >> 32)
+		return build->old_region < vol_blk >> 32 ? build->old_nr : 0;
+	to = PC_MIN(pc_keys_count(build->old_leaf->keys, PC_LEAF_NR / 4, key), build->old_nr);
+	return to - (to > 0 && build->old_leaf->keys[to - 1] == key);
+}
 
-		copy_few(pack, build->leaf, build->nr, leaf, from, nr);
-		build->nr += nr;
-		from += nr;
-		build->end_blk = pc_key_blk(region, leaf->keys[from - 1]) + pc_leaf_len_blk(pack, leaf, from - 1);
-	}
+/* How many of the four keys from slot_idx on are less. Behind the last extent are the greatest there are. */
+static uint32_t count_below(const struct pc_leaf *leaf, uint32_t slot_idx, int32_t key)
+{
+	pc_keys4 keys, wanted = { key, key, key, key }, is_less;
+
+	memcpy(&keys, &leaf->keys[slot_idx], sizeof(keys));
+	is_less = keys < wanted;
+	return (uint32_t) - (is_less[0] + is_less[1] + is_less[2] + is_less[3]);
+}
+
+/* Takes over up to four extents that begin before vol_blk, of the first of which that is known. False: nothing was done, as places or kinds of leaves do not allow it. */
+static inline bool copy_next(struct build *build, uint64_t vol_blk)
+{
+	uint32_t from = build->old_at.slot_idx, nr;
+
+	if (build->old_region != vol_blk >> 32 || build->region != build->old_region || from > PC_LEAF_NR - 4 ||
+	    build->nr + 4 > build->limit_nr || build->shard->pack->high_bytes != 0)
+		return false;
+	nr = count_below(build->old_leaf, from, pc_key_of(vol_blk));
+	copy_four(build->leaf, build->nr, build->old_leaf, from);
+	build->nr += nr;
+	build->end_blk = end_of_slot(build, from + nr - 1);
+	old_step(build, from + nr);
+	return true;
 }
 
 /* Takes over what begins before vol_blk. */
 static void copy_old(struct build *build, uint64_t vol_blk)
 {
 	while (build->old_blk < vol_blk && build->rc == 0) {
-		const struct pc_node *node = old_node(build);
-		const struct pc_leaf *leaf = node->leaves[build->old_at.leaf_idx];
-		uint32_t nr = node->extent_nrs[build->old_at.leaf_idx], to = nr;
+		if (!copy_next(build, vol_blk)) {
+			uint32_t to = old_slot_at(build, vol_blk);
 
-		if (node->region == vol_blk >> 32) {
-			to = PC_MIN(pc_keys_count(leaf->keys, PC_LEAF_NR / 4, pc_key_of(vol_blk)), nr);
-			to -= leaf->keys[to - 1] == pc_key_of(vol_blk);
+			copy_slots(build, to);
+			old_step(build, to);
 		}
-		copy_slots(build, leaf, node->region, build->old_at.slot_idx, to);
-		old_step(build, to);
 	}
 }
 
@@ -398,10 +447,8 @@ static bool is_pile(const struct build *build, uint32_t from, uint32_t end, uint
 		if (rec_end(rec_at(build->merge, i)) != end_blk)
 			return false;
 	if (build->old_blk < end_blk) {
-		const struct pc_leaf *leaf = old_node(build)->leaves[build->old_at.leaf_idx];
-
 		return build->old_blk == first->vol_blk &&
-		       pc_leaf_len_blk(build->shard->pack, leaf, build->old_at.slot_idx) == first->len_blk;
+		       pc_leaf_len_blk(build->shard->pack, build->old_leaf, build->old_at.slot_idx) == first->len_blk;
 	}
 	return true;
 }
@@ -556,7 +603,7 @@ static int begin(struct build *build, struct pc_shard *shard, const struct pc_me
 	shard->next_blk = PC_NO_HINT;
 	shard->newest_pos = PC_MAX(shard->newest_pos, merge->recs[merge->nr - 1].pos);
 	build->rc = pc_shard_grow_root(shard, extent_nr / ((uint64_t)LEAF_FILL * NODE_FILL) + 1);
-	look_at_old(build);
+	look_at_old_leaf(build);
 	return 0;
 }
 
