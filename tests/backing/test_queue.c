@@ -211,7 +211,7 @@ static void by_submit(void **state)
 /* An error belongs to its write, whatever ended before or after; a refused start is an error of the same kind. */
 static void submit_fails(void **state)
 {
-	struct async_options options = { .seed = 5, .pause_us_max = 20, .refuse_percent = 20 };
+	struct async_options options = { .seed = 5, .pause_us_max = 20, .refuse_percent = 20, .at_once_percent = 70 };
 	struct mem_backing *mb = new_mem();
 	struct async_backing *async = async_backing_create(mb, &options);
 	struct mem_backing_fault fault = {

@@ -106,9 +106,9 @@ corpus()
 		exit 1
 	}
 	find "$tree/$target" -type f ! -name 'kept-*' -delete
-	# The smallest of them, up to what the tree can hold.
-	left=${PCACHE_CORPUS_BYTES:-100000}
-	find "$work/merged/$target" -type f -printf '%s %p\n' | sort -n | while read -r bytes file; do
+	# Their names are hashes, so the first of them are any of them: as many as the tree can hold.
+	left=${PCACHE_CORPUS_BYTES:-65000}
+	find "$work/merged/$target" -type f -printf '%f %s %p\n' | sort | head -n 60 | while read -r _ bytes file; do
 		[ $((left -= bytes)) -ge 0 ] || break
 		cp "$file" "$tree/$target/"
 	done

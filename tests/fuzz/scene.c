@@ -83,6 +83,7 @@ static void on_finding(void *user, const struct check_finding *finding)
 	struct scene_damage *damage = &s->damages[s->damage_nr];
 
 	s->refused |= finding->rule == CHECK_S18;
+	s->lost |= finding->rule == CHECK_M1;
 	if (finding->severity != CHECK_DAMAGE || open_does_not_look(finding->rule) ||
 	    s->damage_nr == PC_ARRAY_NR(s->damages))
 		return;
@@ -235,6 +236,7 @@ struct scene *scene_begin(const uint8_t *data, size_t len, uint8_t *own, size_t 
 	s->nonce = 0;
 	s->cache = NULL;
 	s->refused = false;
+	s->lost = false;
 	s->damage_nr = 0;
 	memset(s->blocks, SCENE_FROM_BACKING, sizeof(s->blocks));
 	fuzz_decode(in.at, in.left, s->image, s->media_bytes);

@@ -51,6 +51,7 @@ struct scene {
 		char text[200];
 	} damages[16]; /* the first that an open can see, too */
 	uint32_t damage_nr;
+	bool lost; /* dirty data whose segment was used again (M1): of its blocks nothing is known, as write-back may bring an older version of them */
 	bool refused; /* by a note that keeps an open from succeeding */
 
 	struct mem_backing *mb;

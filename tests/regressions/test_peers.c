@@ -143,6 +143,99 @@ static void volatile_write_cache_under_backing(void **state)
 	}
 }
 
+/* One block written again and again over a dead backing uses up the log, to the last slot that writers get: flushes have slots of their own. */
+static void flush_busy_when_full(void **state)
+{
+	(void)state;
+	for (uint32_t page = 0; page < 2; page++) {
+		struct rig rig;
+		int rc = 0;
+
+		rig_zero(&rig);
+		rig.o.granularity = page ? PC_GRAN_PAGE : PC_GRAN_CACHE_LINE;
+		rig.o.segment_nr = 12;
+		rig.o.ordering = PCACHE_ORDERING_BATCH;
+		rig.o.full_error = true;
+		rig_up(&rig);
+		mem_backing_fail(rig.mb, MEM_BACKING_WRITE, 1, EIO, MEM_BACKING_FOREVER);
+		for (uint32_t i = 0; rc == 0 && i < 10000; i++) {
+			rig_pattern(&rig, rig.scratch, 512);
+			rc = pcache_write(rig.cache, rig.scratch, i % 5 * 512, 512, 0);
+			if (rc == 0)
+				memcpy(rig.model + i % 5 * 512, rig.scratch, 512);
+		}
+		assert_int_equal(rc, PCACHE_E_FULL);
+		for (uint32_t i = 0; i < 100; i++) {
+			rig_flush(&rig);
+			rc = pcache_write(rig.cache, rig.scratch, 0, 512,
+					  0); /* what a flush took of the log may have room for it */
+			if (rc == 0)
+				memcpy(rig.model, rig.scratch, 512);
+		}
+		assert_int_equal(rc, PCACHE_E_FULL);
+		rig_flush(&rig);
+		rig_power_cut(&rig);
+		mem_backing_clear_faults(rig.mb);
+		rig_open(&rig);
+		rig_check_all(&rig);
+		rig_drain(&rig);
+		rig_down(&rig);
+	}
+}
+
+/* Writers come and go, each with a part-filled segment of its own: in a small cache the heads must not hold what the log needs. */
+static void pinned_heads_hang_small_cache(void **state)
+{
+	(void)state;
+	for (uint32_t segment_nr = 8; segment_nr <= 64; segment_nr *= 2) {
+		struct rig rig;
+
+		rig_zero(&rig);
+		rig.o.segment_nr = segment_nr;
+		rig.o.data_head_nr = 0; /* as many as the library thinks right */
+		rig.o.full_error = true;
+		rig_up(&rig);
+		assert_in_range(rig.cache->heads.head_nr, 1, PC_MAX(segment_nr / 16, 1u));
+		for (uint32_t i = 0; i < 2000; i++) {
+			rig_write(&rig, rig_below(&rig, 500) * 512, 512 * (1 + rig_below(&rig, 8)), 0);
+			if (i % 100 == 99)
+				rig_flush(&rig);
+		}
+		rig_check_all(&rig);
+		rig_drain(&rig);
+		rig_down(&rig);
+	}
+}
+
+/* A full cache writes its data back, and then has room: for ever. */
+static void full_never_frees(void **state)
+{
+	(void)state;
+	for (uint32_t ordering = 0; ordering < 2; ordering++) {
+		struct rig rig;
+		uint32_t full_nr = 0;
+
+		rig_zero(&rig);
+		rig.o.ordering = ordering;
+		rig_up(&rig);
+		for (uint32_t i = 0; i < 2000; i++) {
+			const uint64_t off = rig_below(&rig, 250) * 1024;
+
+			rig_pattern(&rig, rig.scratch, 1024);
+			if (pcache_write(rig.cache, rig.scratch, off, 1024, PCACHE_NOWAIT) == PCACHE_E_FULL) {
+				full_nr++;
+				rig_write(&rig, off, 1024, 0);
+			} else {
+				memcpy(rig.model + off, rig.scratch, 1024);
+			}
+		}
+		assert_true(full_nr > 0);
+		rig_check_all(&rig);
+		rig_drain(&rig);
+		rig_down(&rig);
+	}
+}
+
 /* ---- durability ------------------------------------------------------------------------------------------------------------ */
 
 /* Whatever the length and the place, nothing of a write that returned is still on its way: no first or last line, no word. */
@@ -188,6 +281,54 @@ static void close_succeeds_after_failed_flush(void **state)
 	assert_int_equal(pcache_flush(rig.cache), -EIO);
 	assert_true(pcache_close(rig.cache) < 0);
 	rig.cache = NULL;
+	rig_down(&rig);
+}
+
+/* Media offset of the only slot with this position. */
+static uint64_t find_slot(struct rig *rig, uint64_t pos)
+{
+	const uint64_t len = pc_sim_media(rig->sim)->len_bytes;
+	uint64_t at, value;
+
+	for (at = 8192; at < len; at += PC_SLOT_BYTES) {
+		memcpy(&value, pc_sim_view(rig->sim) + at, sizeof(value));
+		if (value == pos)
+			return at;
+	}
+	fail_msg("no slot with position %llu", (unsigned long long)pos);
+	return 0;
+}
+
+/* A slot of which the second half is missing, with a finished write behind it. Nothing of it is left for a later life to complete. */
+static void torn_head_completed_later(void **state)
+{
+	const uint8_t zeroes[PC_SLOT_BYTES / 2] = { 0 };
+	uint8_t torn[PC_SLOT_BYTES], whole[PC_SLOT_BYTES], newer[512];
+	struct rig rig;
+	uint64_t pos, at;
+
+	(void)state;
+	rig_zero(&rig);
+	rig_up(&rig);
+	rig_write(&rig, 4096, 1024, 0);
+	rig_flush(&rig);
+	pos = rig_info(&rig).log_head;
+	rig_pattern(&rig, newer, sizeof(newer));
+	assert_int_equal(pcache_write(rig.cache, newer, 4096, 512, 0), 0);
+	rig_write(&rig, 16384, 1024, 0);
+	rig_kill(&rig);
+	at = find_slot(&rig, pos);
+	memcpy(whole, pc_sim_view(rig.sim) + at, sizeof(whole));
+	pc_sim_damage(rig.sim, at + sizeof(zeroes), zeroes, sizeof(zeroes));
+	memcpy(torn, pc_sim_view(rig.sim) + at, sizeof(torn));
+	rig_open(&rig);
+	rig_check_all(&rig);
+	rig_power_cut(&rig);
+	/* The other half comes, if the first one is still there to be completed. */
+	if (memcmp(pc_sim_view(rig.sim) + at, torn, sizeof(torn)) == 0)
+		pc_sim_damage(rig.sim, at, whole, sizeof(whole));
+	rig_open(&rig);
+	rig_check_all(&rig);
 	rig_down(&rig);
 }
 
@@ -441,7 +582,11 @@ int main(void)
 		cmocka_unit_test(enospc_waits_for_ever),
 		cmocka_unit_test(close_during_writeback_uses_freed_memory),
 		cmocka_unit_test(volatile_write_cache_under_backing),
+		cmocka_unit_test(flush_busy_when_full),
+		cmocka_unit_test(pinned_heads_hang_small_cache),
+		cmocka_unit_test(full_never_frees),
 		cmocka_unit_test(edge_line_not_flushed_unaligned),
+		cmocka_unit_test(torn_head_completed_later),
 		cmocka_unit_test(close_succeeds_after_failed_flush),
 		cmocka_unit_test(section_crc_before_section),
 		cmocka_unit_test(partial_discard_loses_neighbour),

@@ -59,6 +59,8 @@ bool crash_open(struct crash_world *w)
 		rc = crash_try_open(w, w->run->config);
 		w->no_faults = false;
 	}
+	if (w->run->stop && may_fail(w, rc))
+		return false; /* enough states were seen before it could try again */
 	if (rc != 0) {
 		crash_fail(w, "open gives %d: %s", rc, crash_error_text(rc));
 		return false;
