@@ -147,7 +147,9 @@ static void write_refused(struct pc_backing_queue *queue)
 	struct pcache_backing_io *io;
 
 	queue->way = queue->backing->ops.submit ? PC_QUEUE_SUBMIT : PC_QUEUE_CALLS;
-	queue->ring_error = -EOPNOTSUPP;
+	queue->ring_error = pc_uring_error(queue->ring);
+	if (!queue->ring_error)
+		queue->ring_error = -EOPNOTSUPP;
 	while ((io = pc_io_list_take(&queue->refused)) != NULL)
 		write_by_call(queue, io);
 }

@@ -11,12 +11,14 @@
  * before it lets another thread go on.
  *
  * Errors: a short write is finished by pwrite, and so is one that the kernel wants to be asked for again (EAGAIN, EINTR). EINVAL and EOPNOTSUPP say that the file does not take
- * such a request at all; that is for the queue, which has another way.
+ * such a request at all; that is for the queue, which has another way. So is what the kernel has not been told of when it takes no calls any more (a process that forbids them to itself): what it has
+ * been told of still ends, and is waited for without a call of the ring.
  */
 #include "backing/uring.h"
 
 #include <liburing.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 #define SUBMIT_BYTES (UINT64_C(256) << 10) /* started and not told to the kernel: no more than these */
@@ -27,7 +29,9 @@ struct pc_uring {
 	int fd;
 	bool fixed_file;
 	bool fixed_buffer;
+	int error; /* the kernel takes no calls any more; or 0 */
 	uint32_t told_nr; /* the kernel has them */
+	struct pc_backing_io_list untold;
 	uint32_t untold_nr;
 	uint64_t untold_bytes;
 };
@@ -63,28 +67,43 @@ void pc_uring_free(struct pc_uring *ring)
 	free(ring);
 }
 
+static bool passes(int rc)
+{
+	return rc == -EINTR || rc == -EAGAIN || rc == -EBUSY;
+}
+
 /* Tells the kernel, and waits for wait_nr ends. A system call that could not take all leaves the rest for the next. */
 static void tell(struct pc_uring *ring, uint32_t wait_nr)
 {
-	int taken = wait_nr ? io_uring_submit_and_wait(&ring->ring, wait_nr) : io_uring_submit(&ring->ring);
+	int taken;
 
+	if (ring->error)
+		return;
+	taken = wait_nr ? io_uring_submit_and_wait(&ring->ring, wait_nr) : io_uring_submit(&ring->ring);
+	/* It has taken none of them then, and is never asked again, so that none is written twice. */
+	if (taken < 0 && !passes(taken))
+		ring->error = taken;
 	if (taken <= 0)
 		return;
 	ring->told_nr += (uint32_t)taken;
-	ring->untold_nr -= PC_MIN((uint32_t)taken, ring->untold_nr);
+	for (int i = 0; i < taken && pc_io_list_take(&ring->untold); i++)
+		ring->untold_nr--;
 	if (!ring->untold_nr)
 		ring->untold_bytes = 0;
 }
 
 void pc_uring_write(struct pc_uring *ring, struct pcache_backing_io *io)
 {
-	struct io_uring_sqe *sqe = io_uring_get_sqe(&ring->ring);
+	struct io_uring_sqe *sqe = NULL;
 	int fd = ring->fixed_file ? 0 : ring->fd;
 
-	while (!sqe) {
+	while (!ring->error && (sqe = io_uring_get_sqe(&ring->ring)) == NULL)
 		tell(ring, 0);
-		sqe = io_uring_get_sqe(&ring->ring);
-	}
+	pc_io_list_add(&ring->untold, io);
+	ring->untold_nr++;
+	ring->untold_bytes += io->len;
+	if (ring->error)
+		return;
 	if (ring->fixed_buffer)
 		io_uring_prep_write_fixed(sqe, fd, io->buf, (unsigned int)io->len, io->off, 0);
 	else
@@ -92,8 +111,6 @@ void pc_uring_write(struct pc_uring *ring, struct pcache_backing_io *io)
 	if (ring->fixed_file)
 		sqe->flags |= IOSQE_FIXED_FILE;
 	io_uring_sqe_set_data(sqe, io);
-	ring->untold_nr++;
-	ring->untold_bytes += io->len;
 	if (ring->untold_nr >= SUBMIT_NR || ring->untold_bytes >= SUBMIT_BYTES)
 		tell(ring, 0);
 }
@@ -129,6 +146,20 @@ int pc_uring_result(int fd, struct pcache_backing_io *io, int res, bool *out_ref
 	return rc;
 }
 
+/* One of those that the kernel has been told of ends by itself; any system call lets it show. */
+static void wait_told(const struct pc_uring *ring)
+{
+	const struct timespec pause = { .tv_nsec = 50000 };
+
+	if (ring->told_nr != 0 && io_uring_cq_ready(&ring->ring) == 0)
+		(void)nanosleep(&pause, NULL);
+}
+
+int pc_uring_error(const struct pc_uring *ring)
+{
+	return ring->error;
+}
+
 uint32_t pc_uring_reap(struct pc_uring *ring, bool wait, struct pc_backing_io_list *ended,
 		       struct pc_backing_io_list *refused)
 {
@@ -137,6 +168,16 @@ uint32_t pc_uring_reap(struct pc_uring *ring, bool wait, struct pc_backing_io_li
 
 	if (wait)
 		tell(ring, io_uring_cq_ready(&ring->ring) == 0 ? 1 : 0);
+	if (ring->error) {
+		struct pcache_backing_io *io;
+
+		while ((io = pc_io_list_take(&ring->untold)) != NULL)
+			pc_io_list_add(refused, io);
+		ring->untold_nr = 0;
+		ring->untold_bytes = 0;
+		if (wait)
+			wait_told(ring);
+	}
 	while (io_uring_peek_cqe(&ring->ring, &cqe) == 0) {
 		struct pcache_backing_io *io = io_uring_cqe_get_data(cqe);
 		bool is_refused = false;

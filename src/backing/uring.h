@@ -13,9 +13,11 @@ int pc_uring_new(int fd, void *memory, uint64_t memory_bytes, uint32_t depth, st
 void pc_uring_free(struct pc_uring *ring); /* NULL does nothing */
 /* Starts a write; no more than depth are in flight. */
 void pc_uring_write(struct pc_uring *ring, struct pcache_backing_io *io);
-/* Moves what has ended to ended, or to refused if the file does not take such writes. Waits for one if wait. Returns how many. */
+/* Moves what has ended to ended, or to refused if the file does not take such writes, or the kernel no calls. Waits for one if wait. Returns how many. */
 uint32_t pc_uring_reap(struct pc_uring *ring, bool wait, struct pc_backing_io_list *ended,
 		       struct pc_backing_io_list *refused);
+/* 0, or why the kernel takes no calls any more. What it has not been told of is refused from then on. */
+int pc_uring_error(const struct pc_uring *ring);
 /* What the kernel's answer res means for io: 0 or a negated errno; what is left of a short write is written. *out_refused: not by this way. Exposed for tests. */
 int pc_uring_result(int fd, struct pcache_backing_io *io, int res, bool *out_refused);
 #else
@@ -28,6 +30,12 @@ static inline int pc_uring_new(int fd, void *memory, uint64_t memory_bytes, uint
 static inline void pc_uring_free(struct pc_uring *ring)
 {
 	(void)ring;
+}
+
+static inline int pc_uring_error(const struct pc_uring *ring)
+{
+	(void)ring;
+	return -ENOSYS;
 }
 
 static inline void pc_uring_write(struct pc_uring *ring, struct pcache_backing_io *io)

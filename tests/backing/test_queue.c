@@ -478,12 +478,12 @@ static void other_ways(void **state)
 	down(place);
 }
 
-/* From now on io_uring_setup fails in this process. */
-static bool forbid_rings(int with)
+/* From now on this call fails in this process. */
+static bool forbid(uint32_t call_nr, int with)
 {
 	struct sock_filter code[] = {
 		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 0, 1),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, call_nr, 0, 1),
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (uint32_t)with),
 		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
 	};
@@ -506,7 +506,7 @@ static void rings_are_forbidden(void **state)
 
 		assert_true(pid >= 0);
 		if (pid == 0) {
-			if (!forbid_rings(errors[i]))
+			if (!forbid(SYS_io_uring_setup, errors[i]))
 				_exit(77);
 			up(place, open_ring_file(0), 4096);
 			write_all(place, 64);
@@ -519,6 +519,62 @@ static void rings_are_forbidden(void **state)
 		if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
 			skip();
 		assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+	}
+}
+
+/* In a child: the ring is there, some writes are under way, and then the process may make no calls of it any more. Exit status. */
+static int forbidden_later(struct place *place, int with)
+{
+	struct pcache_backing_io *io;
+	uint8_t buf[4096];
+	uint32_t i;
+
+	up(place, open_ring_file(0), 4096);
+	if (place->queue.way != PC_QUEUE_RING)
+		return 77;
+	for (i = 0; i < 40; i++)
+		write_nr(place, i); /* 32 are told to the kernel, 8 are not */
+	if (!forbid(SYS_io_uring_enter, with))
+		return 77;
+	for (; i < 100; i++)
+		write_nr(place, i);
+	while ((io = pc_queue_fetch(&place->queue, true)) != NULL)
+		take(place, io);
+	for (; i < 120; i++)
+		write_nr(place, i);
+	while ((io = pc_queue_fetch(&place->queue, true)) != NULL)
+		take(place, io);
+	if (place->fetched_nr != 120 || place->failed_nr || place->queue.way != PC_QUEUE_CALLS ||
+	    place->queue.ring_error != -with || odd.calls < 80)
+		return 1;
+	for (i = 0; i < 120; i++)
+		if (pc_backing_read(place->backing, buf, (uint64_t)i * 8192, 4096) ||
+		    memcmp(buf, place->memory + i * 4096, 4096) != 0)
+			return 2;
+	down(place);
+	return 0;
+}
+
+/* A ring that fails for good after it was made: what the kernel does not know of goes the other way, once what it knows of has ended. */
+static void ring_is_forbidden_later(void **state)
+{
+	static const int errors[] = { EPERM, EBADF, ENOMEM };
+	struct place *place = *state;
+
+	for (uint32_t i = 0; i < 3; i++) {
+		pid_t pid = fork();
+		int status;
+
+		assert_true(pid >= 0);
+		if (pid == 0) {
+			(void)alarm(30);
+			_exit(forbidden_later(place, errors[i]));
+		}
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+		if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
+			skip();
+		assert_true(WIFEXITED(status));
+		assert_int_equal(WEXITSTATUS(status), 0);
 	}
 }
 
@@ -537,6 +593,7 @@ int main(void)
 #endif
 		cmocka_unit_test_setup_teardown(other_ways, make_ring_file, remove_ring_file),
 		cmocka_unit_test_setup_teardown(rings_are_forbidden, make_ring_file, remove_ring_file),
+		cmocka_unit_test_setup_teardown(ring_is_forbidden_later, make_ring_file, remove_ring_file),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
