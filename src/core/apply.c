@@ -20,13 +20,13 @@ uint32_t pc_apply_piece_nr(const struct pcache *cache, uint64_t vol_blk, uint64_
 	uint64_t stripe_blk = pc_index_stripe_end(cache->index, stripe_end) - stripe_end, stripes, per_shard;
 
 	if (vol_blk + len_blk <= stripe_end)
-		return has_data ? (uint32_t)PC_DIV_UP(len_blk, cache->chunk_blk) + 2 : 2;
+		return has_data ? (uint32_t)pc_core_chunk_nr(cache, len_blk) + 2 : 2;
 	/* Consecutive stripes go round the shards, so one shard sees every shard_nr-th. */
 	stripes = PC_DIV_UP(vol_blk + len_blk - stripe_end, stripe_blk) + 1;
 	per_shard = PC_DIV_UP(stripes, pc_index_shard_nr(cache->index));
 	pieces = 2 * per_shard + 2;
 	if (has_data)
-		pieces += PC_DIV_UP(PC_MIN(len_blk, per_shard * stripe_blk), cache->chunk_blk);
+		pieces += pc_core_chunk_nr(cache, PC_MIN(len_blk, per_shard * stripe_blk));
 	return (uint32_t)PC_MIN(pieces, (uint64_t)UINT32_MAX);
 }
 
@@ -82,20 +82,25 @@ void pc_apply_displaced(void *ctx, const struct pc_extent *piece)
 	__builtin_prefetch(pc_segmap_share(&apply->cache->map, piece->seg_id, apply->share_idx), 1);
 }
 
-void pc_apply_fence(struct pc_apply *apply)
+void pc_apply_give_up(struct pc_apply *apply)
 {
 	uint32_t nr = apply->kept_nr;
 
+	apply->kept_nr = 0;
+	apply->kept_max = 0;
+	for (uint32_t i = 0; i < nr; i++)
+		give_up(apply, &apply->kept[i]);
+}
+
+void pc_apply_fence(struct pc_apply *apply)
+{
 	/*
 	 * Order: data and slots before what they replace is given up, because until then a crash falls back to the old bytes; and before the unlock and the return, because both promise that the
 	 * write survives.
 	 */
 	pc_media_fence(apply->cache->media);
 	PC_YIELD(WRITE_FENCED);
-	apply->kept_nr = 0;
-	apply->kept_max = 0;
-	for (uint32_t i = 0; i < nr; i++)
-		give_up(apply, &apply->kept[i]);
+	pc_apply_give_up(apply);
 }
 
 bool pc_apply_chunk(const struct pcache *cache, const struct pc_key *key, const struct pcm_le32 *crcs, uint64_t pos,
@@ -119,24 +124,31 @@ bool pc_apply_chunk(const struct pcache *cache, const struct pc_key *key, const 
 	return true;
 }
 
-static void apply_data(struct pc_apply *apply, const struct pc_key *key, const struct pcm_le32 *crcs, uint8_t ext_flags)
+/* The whole chunks of a key that begins with one, as one run. Returns how many: 0 if there are fewer than two. */
+static uint32_t apply_run(struct pc_apply *apply, const struct pc_key *key, const struct pcm_le32 *crcs,
+			  uint8_t ext_flags)
 {
-	struct pcache *cache = apply->cache;
-	/* Chunks that are whole; those of a fragment begin and end in the middle. */
-	uint32_t whole_nr = PC_GEOM_HEAD(key->geom) == 0 ? key->len_blk / cache->chunk_blk : 0;
+	uint32_t whole_nr = PC_GEOM_HEAD(key->geom) == 0 ? key->len_blk >> apply->cache->chunk_shift : 0;
 	struct pc_extent extent;
 	struct pc_extent_run run = { &extent, crcs ? pc_raw32s(crcs) : NULL, whole_nr };
 
+	if (whole_nr < 2)
+		return 0;
+	pc_apply_chunk(apply->cache, key, NULL, apply->pos, 0, &extent);
+	extent.flags |= ext_flags;
+	pc_index_insert_run_locked(apply->cache->index, &run, pc_apply_displaced, apply);
+	return whole_nr;
+}
+
+static void apply_data(struct pc_apply *apply, const struct pc_key *key, const struct pcm_le32 *crcs, uint8_t ext_flags)
+{
+	struct pcache *cache = apply->cache;
+	struct pc_extent extent;
+
 	if (ext_flags & PC_EXT_DIRTY)
 		pc_segmap_dirty(&cache->map, key->seg_id, apply->share_idx, (int32_t)key->len_blk);
-	if (whole_nr > 1) {
-		pc_apply_chunk(cache, key, NULL, apply->pos, 0, &extent);
-		extent.flags |= ext_flags;
-		pc_index_insert_run_locked(cache->index, &run, pc_apply_displaced, apply);
-	} else {
-		whole_nr = 0;
-	}
-	for (uint32_t i = whole_nr; pc_apply_chunk(cache, key, crcs, apply->pos, i, &extent); i++) {
+	for (uint32_t i = apply_run(apply, key, crcs, ext_flags);
+	     pc_apply_chunk(cache, key, crcs, apply->pos, i, &extent); i++) {
 		extent.flags |= ext_flags;
 		pc_index_insert_locked(cache->index, &extent, pc_apply_displaced, apply);
 	}

@@ -93,6 +93,7 @@ static void take_geometry(struct pcache *cache)
 	cache->block_bytes = super->block_bytes;
 	cache->block_shift = (uint32_t)__builtin_ctz(super->block_bytes);
 	cache->chunk_blk = pc_chunk_blk(super->block_bytes);
+	cache->chunk_shift = (uint32_t)__builtin_ctz(cache->chunk_blk);
 	cache->backing_blk = super->backing_bytes / super->block_bytes;
 	cache->data_crc = (super->flags & PC_SUPER_FLAG_DATA_CRC) != 0;
 	cache->fill_leave_segs = PC_MAX(2u, super->segment_nr / 16);

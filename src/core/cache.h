@@ -134,6 +134,7 @@ struct pcache {
 	uint32_t block_bytes;
 	uint32_t block_shift;
 	uint32_t chunk_blk;
+	uint32_t chunk_shift; /* log2 of it */
 	uint64_t backing_blk;
 	uint64_t atomic_max_bytes;
 	uint32_t gc_percent;
@@ -183,6 +184,12 @@ struct pcache {
 	void *planted_kset; /* PC_PLANTS only */
 };
 
+/* Chunks of an allocation of len_blk blocks. */
+static inline uint64_t pc_core_chunk_nr(const struct pcache *cache, uint64_t len_blk)
+{
+	return (len_blk + cache->chunk_blk - 1) >> cache->chunk_shift;
+}
+
 /* ---- cache.c: construction ------------------------------------------------------------------------------------------- */
 
 /*
@@ -224,6 +231,8 @@ void pc_apply_displaced(void *apply, const struct pc_extent *piece);
  * kept that is done in the middle, so the data and the slots must be stored before the first insertion.
  */
 void pc_apply_fence(struct pc_apply *apply);
+/* The second half of it, for who has fenced. What is inserted from then on gives up at once. */
+void pc_apply_give_up(struct pc_apply *apply);
 /* A DATA extent leaves the index; its shard is locked. */
 static inline void pc_core_unref(struct pcache *cache, const struct pc_extent *extent)
 {

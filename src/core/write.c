@@ -6,13 +6,17 @@
  *     lock       index            all shards of the request, ascending
  *     position   log              may wait for space after unlocking; the room is kept
  *     copy       media            data, with the CRC of the bytes that are stored
+ *     insert     index            older extents give way, part by part while the stores of the copy drain
  *     slots      media            the kset
  *     fence      media            commits both
- *     insert     index            older extents give way
+ *     give up    segment map      what gave way may be overwritten from now on
  *     unlock
  *
  * A request is one kset, so it is all or nothing. From the position to the insert the shards stay locked, so log order and index order agree. If a crash comes before the
  * fence, replay finds a slot or a data CRC wrong and the write never happened. Without data CRCs, or with commit_guard=fence, the data is committed before its slots.
+ *
+ * Nobody sees the index before the unlock, so an extent may be in it before the fence (decisions 0017 and 0018). What it displaced may be given up only after that, and is kept until then. At page granularity a
+ * commit can fail, and then nothing must have changed: there all of the index comes last.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -25,9 +29,12 @@
 #include "core/write_one.h"
 #include "pcache/errors.h"
 
-#define INLINE_KEYS 4u
-#define INLINE_CELLS 16u
-#define PREFETCH_RANGES_MAX 64u /* more than a processor has under way */
+#define INLINE_KEYS 20u /* a batch of 16, or 1 MiB, and two borders of segments */
+#define INLINE_CELLS 48u
+#define PREFETCH_KEYS_MAX 64u /* more than a processor has under way */
+#define PART_CHUNKS 16u /* inserted at once: less work than the stores take that the processor has queued by then */
+#define KEPT_MAX \
+	192u /* pieces displaced before the fence; a part displaces one for each block at most, and mostly one in all */
 
 /* A key of the request and where its bytes come from. */
 struct wkey {
@@ -56,9 +63,14 @@ struct op {
 #endif
 	struct wkey *keys;
 	uint32_t key_nr;
+	bool early; /* the index may be changed before the fence */
+	uint32_t next_key; /* the keys before it are in the index, */
+	uint32_t next_chunk; /* and of it the chunks before this one */
+	struct pc_apply apply;
 	struct pc_kbuf kbuf;
 	void *heap; /* keys and cells, if they do not fit inside */
 	struct wkey inline_keys[INLINE_KEYS];
+	struct pc_extent kept[KEPT_MAX];
 	_Alignas(64) uint8_t inline_cells[INLINE_CELLS * PC_CELL_BYTES];
 };
 
@@ -67,30 +79,29 @@ struct op {
 /* Memory for the most keys and cells that the request can need. */
 static int op_alloc_scratch(struct op *op)
 {
-	uint32_t key_max = op->range_nr + (op->total_blk ? PC_PIECES_MAX : 0);
-	uint32_t chunk_max = op->total_blk / op->cache->chunk_blk + key_max;
+	/* Each end of a segment cuts one more key; segments are powers of two, as chunks are. */
+	uint32_t cut_nr = op->total_blk ? (op->total_blk - 1) / op->cache->map.segment_blk + 1 : 0;
+	uint32_t key_max = op->range_nr + cut_nr;
+	uint32_t chunk_max = (op->total_blk >> op->cache->chunk_shift) + key_max;
 	uint64_t cell_max;
 	size_t key_bytes;
 
 	op->kbuf.cell_nr = 1;
-	if (op->range_nr <= 2 && op->total_blk <= 4 * op->cache->chunk_blk) {
-		/* Two ranges of at most four chunks, cut once by the end of a segment: three keys, each with at most one cell of CRCs. */
-		op->keys = op->inline_keys;
-		op->kbuf.cells = op->inline_cells;
-		op->kbuf.cell_max = INLINE_CELLS;
-		if (op->cache->map.segment_blk >= 4 * op->cache->chunk_blk)
-			return 0;
-	}
 	cell_max = 1 + (uint64_t)key_max * 2 + chunk_max / PC_CRCS_PER_CELL;
 	cell_max = PC_MIN(cell_max, (uint64_t)op->cache->log.kset_slots_max * 2);
 	cell_max = PC_ROUND_UP(cell_max, 2u);
+	op->kbuf.cell_max = (uint32_t)cell_max;
+	if (key_max <= INLINE_KEYS && cell_max <= INLINE_CELLS) {
+		op->keys = op->inline_keys;
+		op->kbuf.cells = op->inline_cells;
+		return 0;
+	}
 	key_bytes = PC_ROUND_UP(key_max * sizeof(*op->keys), (size_t)64);
 	op->heap = aligned_alloc(64, key_bytes + cell_max * PC_CELL_BYTES);
 	if (!op->heap)
 		return -ENOMEM;
 	op->keys = op->heap;
 	op->kbuf.cells = (uint8_t *)op->heap + key_bytes;
-	op->kbuf.cell_max = (uint32_t)cell_max;
 	return 0;
 }
 
@@ -100,7 +111,7 @@ static int op_add_key(struct op *op, const struct pc_key *key, const uint8_t *sr
 	uint32_t chunk_nr = 0;
 
 	if (src && op->cache->data_crc)
-		chunk_nr = PC_DIV_UP(key->len_blk, op->cache->chunk_blk);
+		chunk_nr = (uint32_t)pc_core_chunk_nr(op->cache, key->len_blk);
 	if (op->kbuf.cell_nr + 1 + PC_DIV_UP(chunk_nr, PC_CRCS_PER_CELL) > op->kbuf.cell_max)
 		return PCACHE_E_TOO_BIG;
 	*wkey = (struct wkey){
@@ -168,6 +179,42 @@ static uint64_t data_off(const struct pcache *cache, const struct pc_key *key)
 	return pc_geo_segment_off(&cache->layout.super, key->seg_id) + ((uint64_t)key->seg_blk << cache->block_shift);
 }
 
+static const struct pcm_le32 *crcs_of(struct op *op, const struct wkey *wkey)
+{
+	return wkey->chunk_nr ? pc_kbuf_crcs(&op->kbuf, wkey->cell_idx, wkey->chunk_nr) : NULL;
+}
+
+/* Inserts the chunks [from, to) of the next key, all that are left if to is UINT32_MAX. */
+static void op_insert_part_locked(struct op *op, uint32_t from, uint32_t to)
+{
+	const struct wkey *wkey = &op->keys[op->next_key];
+	const struct pcm_le32 *crcs = crcs_of(op, wkey);
+	struct pc_key part = wkey->key;
+	uint32_t chunk_blk = op->cache->chunk_blk, end_blk = part.len_blk;
+
+	if (to < wkey->chunk_nr)
+		end_blk = to * chunk_blk;
+	part.vol_blk += (uint64_t)from * chunk_blk;
+	part.seg_blk = (uint16_t)(part.seg_blk + from * chunk_blk);
+	part.len_blk = end_blk - from * chunk_blk;
+	op->next_chunk = to;
+	if (end_blk == wkey->key.len_blk) {
+		op->next_key++;
+		op->next_chunk = 0;
+	}
+	pc_apply_key_locked(&op->apply, &part, crcs ? crcs + from : NULL, op->ext_flags);
+}
+
+/* Chunks up to to of the next key are copied: inserts them, unless more may be displaced than can be kept. Then the rest comes after the fence. */
+static void op_insert_early_locked(struct op *op, uint32_t to)
+{
+	uint32_t part_blk = (to - op->next_chunk) * op->cache->chunk_blk;
+
+	op->early = op->early && part_blk <= KEPT_MAX - op->apply.kept_nr;
+	if (op->early)
+		op_insert_part_locked(op, op->next_chunk, to);
+}
+
 /* Copies the bytes of one key; the CRCs go into the kset. */
 static void copy_key_data(struct op *op, const struct wkey *wkey)
 {
@@ -179,6 +226,7 @@ static void copy_key_data(struct op *op, const struct wkey *wkey)
 
 	if (!wkey->chunk_nr) {
 		pc_media_copy(cache->media, off, src, left);
+		op->early = false;
 		return;
 	}
 	crcs = pc_kbuf_crcs(&op->kbuf, wkey->cell_idx, wkey->chunk_nr);
@@ -189,7 +237,35 @@ static void copy_key_data(struct op *op, const struct wkey *wkey)
 		off += len;
 		src += len;
 		left -= len;
+		if (!left || i % PART_CHUNKS == PART_CHUNKS - 1)
+			op_insert_early_locked(op, i + 1);
 	}
+}
+
+/*
+ * The index's cache misses come while the data before is copied. A long range ends in another leaf than it begins in; what lies between is asked for by the processor itself, or
+ * is little.
+ */
+static void op_prefetch_locked(const struct op *op, uint32_t key_idx)
+{
+	struct pc_index *index = op->cache->index;
+	const struct pc_key *key = &op->keys[key_idx].key;
+
+	if (key_idx >= op->key_nr)
+		return;
+	if (key->len_blk > op->cache->chunk_blk)
+		pc_index_prefetch_locked(index, key->vol_blk + key->len_blk - 1);
+	pc_index_prefetch_locked(index, key->vol_blk);
+}
+
+/* For many keys it is one step more, for all of them together. */
+static void op_prefetch_first_locked(const struct op *op)
+{
+	uint32_t nr = PC_MIN(op->key_nr, PREFETCH_KEYS_MAX);
+
+	for (uint32_t i = 0; nr > 1 && i < nr; i++)
+		pc_index_prefetch_node_locked(op->cache->index, op->keys[i].key.vol_blk);
+	op_prefetch_locked(op, 0);
 }
 
 /* Data and keys to the media. The position is reserved. 0 or -errno of a sync. */
@@ -203,6 +279,7 @@ static int op_store(struct op *op, uint64_t pos)
 	for (uint32_t i = 0; i < op->key_nr; i++) {
 		struct wkey *wkey = &op->keys[i];
 
+		op_prefetch_locked(op, i + 1);
 		if (wkey->src) {
 			copy_key_data(op, wkey);
 			has_data = true;
@@ -233,26 +310,34 @@ static int op_store(struct op *op, uint64_t pos)
 	return 0;
 }
 
-static void op_insert_locked(struct op *op, uint64_t pos)
+/* Before the first store. The position is reserved. */
+static void op_begin_apply(struct op *op, uint64_t pos)
 {
 	struct pcache *cache = op->cache;
-	struct pc_apply apply = { .cache = cache, .pos = pos, .share_idx = (uint32_t)__builtin_ctzll(op->mask) };
 
+	op->early = cache->media->granularity != PC_GRAN_PAGE && !PC_PLANTED(PC_PLANT_RANGE_UNLOCKED);
+	op->next_key = 0;
+	op->next_chunk = 0;
+	op->apply = (struct pc_apply){ .cache = cache,
+				       .pos = pos,
+				       .share_idx = (uint32_t)__builtin_ctzll(op->mask),
+				       .kept = op->kept,
+				       .kept_max = op->early ? KEPT_MAX : 0 };
+}
+
+/* After the fence. */
+static void op_insert_rest_locked(struct op *op)
+{
 	PC_YIELD(WRITE_DONE);
 	/* Read after the position was reserved: a flush announces itself before it takes its own position. */
-	apply.epoch_pos = atomic_load_explicit(&cache->log.epoch_pos, memory_order_acquire);
+	op->apply.epoch_pos = atomic_load_explicit(&op->cache->log.epoch_pos, memory_order_acquire);
 #ifdef PC_PLANTS
 	if (PC_PLANTED(PC_PLANT_EPOCH_EARLY))
-		apply.epoch_pos = op->planted_epoch_pos;
+		op->apply.epoch_pos = op->planted_epoch_pos;
 #endif
-	for (uint32_t i = 0; i < op->key_nr; i++) {
-		struct wkey *wkey = &op->keys[i];
-		const struct pcm_le32 *crcs = NULL;
-
-		if (wkey->chunk_nr)
-			crcs = pc_kbuf_crcs(&op->kbuf, wkey->cell_idx, wkey->chunk_nr);
-		pc_apply_key_locked(&apply, &wkey->key, crcs, op->ext_flags);
-	}
+	pc_apply_give_up(&op->apply);
+	while (op->next_key < op->key_nr)
+		op_insert_part_locked(op, op->next_chunk, UINT32_MAX);
 }
 
 static void count(_Atomic uint64_t *counter, uint64_t add)
@@ -274,24 +359,6 @@ static void op_count_locked(const struct op *op)
 		count(&stats->discard_bytes, op->ranges[0].len);
 }
 
-/*
- * The index's cache misses come while the data is copied; the insert itself waits for the fence. A long range ends in another leaf than it begins in; what lies between is
- * asked for by the processor itself, or is little.
- */
-static void op_prefetch_locked(const struct op *op)
-{
-	struct pcache *cache = op->cache;
-
-	for (uint32_t i = PC_MIN(op->range_nr, PREFETCH_RANGES_MAX); i-- > 0;) {
-		const struct pcache_range *range = &op->ranges[i];
-
-		if (range->len > PC_CHUNK_BYTES)
-			pc_index_prefetch_locked(cache->index, (range->off + range->len - 1) >> cache->block_shift);
-		if (range->len)
-			pc_index_prefetch_locked(cache->index, range->off >> cache->block_shift);
-	}
-}
-
 /* Locks, reserves, stores, inserts, unlocks. PCACHE_E_FULL: no position; nothing is locked and nothing has changed. */
 static int op_commit_once(struct op *op)
 {
@@ -301,7 +368,7 @@ static int op_commit_once(struct op *op)
 	int rc;
 
 	pc_index_lock(cache->index, op->mask);
-	op_prefetch_locked(op);
+	op_prefetch_first_locked(op);
 	rc = pc_index_reserve_locked(cache->index, op->mask, op->reserve_nr);
 #ifdef PC_PLANTS
 	op->planted_epoch_pos = atomic_load(&cache->log.epoch_pos);
@@ -309,6 +376,7 @@ static int op_commit_once(struct op *op)
 	if (!rc)
 		rc = pc_log_reserve(&cache->log, idx, pc_kbuf_slot_nr(&op->kbuf), PC_LOG_WRITER, &pos);
 	if (!rc) {
+		op_begin_apply(op, pos);
 		rc = op_store(op, pos);
 		if (!rc && PC_PLANTED(PC_PLANT_RANGE_UNLOCKED)) {
 			pc_index_unlock(cache->index, op->mask);
@@ -318,7 +386,7 @@ static int op_commit_once(struct op *op)
 		if (rc)
 			rc = pc_core_failstop(cache, rc);
 		else
-			op_insert_locked(op, pos);
+			op_insert_rest_locked(op);
 		op_count_locked(op);
 		PC_YIELD(WRITE_INSERTED);
 	}
@@ -490,10 +558,7 @@ static int append_bare(struct pcache *cache, struct pcache_range *range, const s
 	struct op op;
 	int rc;
 
-	memset(&op, 0, sizeof(op));
-	op.cache = cache;
-	op.ranges = range;
-	op.range_nr = 1;
+	op_init(&op, cache, range, 1);
 	op.flags = flags;
 	op.ext_flags = PC_EXT_DIRTY;
 	rc = op_alloc_scratch(&op);
@@ -612,10 +677,11 @@ static int fill_commit(struct op *op, struct pc_fill *fill)
 				    PC_LOG_WRITER, &pos);
 	if (rc)
 		return rc;
+	op_begin_apply(op, pos);
 	rc = op_store(op, pos);
 	if (rc)
 		return pc_core_failstop(cache, rc);
-	op_insert_locked(op, pos);
+	op_insert_rest_locked(op);
 	count(&cache->stats.shard[__builtin_ctzll(op->mask)].fill_bytes, (uint64_t)op->total_blk << cache->block_shift);
 	return 0;
 }

@@ -151,6 +151,9 @@ uint64_t pc_index_mask(const struct pc_index *index, uint64_t vol_blk, uint64_t 
 
 void pc_index_lock(struct pc_index *index, uint64_t mask)
 {
+	/* Others may have had these lines: let them come together, not one after the other behind locked instructions. */
+	for (uint64_t rest = mask & (mask - 1); rest != 0; rest &= rest - 1)
+		__builtin_prefetch(&index->shards[__builtin_ctzll(rest)].lock, 1);
 	for (; mask != 0; mask &= mask - 1)
 		pc_spin_lock(&index->shards[__builtin_ctzll(mask)].lock);
 }
@@ -269,6 +272,11 @@ bool pc_index_peek(struct pc_index *index, uint64_t vol_blk, uint64_t len_blk, s
 void pc_index_prefetch_locked(struct pc_index *index, uint64_t vol_blk)
 {
 	pc_shard_prefetch_locked(shard_of(index, vol_blk), vol_blk);
+}
+
+void pc_index_prefetch_node_locked(struct pc_index *index, uint64_t vol_blk)
+{
+	pc_shard_prefetch_node_locked(shard_of(index, vol_blk), vol_blk);
 }
 
 void pc_index_walk_range_locked(struct pc_index *index, uint64_t vol_blk, uint64_t len_blk, pc_walk_fn fn, void *ctx)

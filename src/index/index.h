@@ -117,6 +117,8 @@ void pc_index_insert_run_locked(struct pc_index *index, const struct pc_extent_r
 
 /* Asks the processor for what an insertion at vol_blk will need, and does not wait. For a caller that has other work before the insertion. The shard is locked. */
 void pc_index_prefetch_locked(struct pc_index *index, uint64_t vol_blk);
+/* Asks for what pc_index_prefetch_locked has to look at: for a caller with many insertions, who calls this for all of them first. */
+void pc_index_prefetch_node_locked(struct pc_index *index, uint64_t vol_blk);
 
 /* Removes a range (a reserve for one piece per stripe must be there, since an extent may be split); cancels overlapping fills. */
 void pc_index_erase_locked(struct pc_index *index, uint64_t vol_blk, uint64_t len_blk, pc_displaced_fn displaced,

@@ -199,4 +199,11 @@ static inline void pc_leaf_prefetch(const struct pc_pack *pack, const struct pc_
 		__builtin_prefetch((const char *)leaf + at);
 }
 
+/* The same for a change. */
+static inline void pc_leaf_prefetch_to_change(const struct pc_pack *pack, const struct pc_leaf *leaf)
+{
+	for (uint32_t at = 0; at < pack->leaf_bytes; at += PC_CACHE_LINE_BYTES)
+		__builtin_prefetch((const char *)leaf + at, 1);
+}
+
 #endif

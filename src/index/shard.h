@@ -169,6 +169,8 @@ static inline struct pc_node *pc_shard_node_take(struct pc_shard *shard)
 
 /* Asks for the leaf where vol_blk belongs to be brought into the processor's caches; does not wait for it. */
 void pc_shard_prefetch_locked(struct pc_shard *shard, uint64_t vol_blk);
+/* The same for what pc_shard_prefetch_locked will look at. */
+void pc_shard_prefetch_node_locked(const struct pc_shard *shard, uint64_t vol_blk);
 /* First extent that ends after vol_blk; node_idx == node_nr if there is none. */
 struct pc_shard_at pc_shard_find_locked(const struct pc_shard *shard, uint64_t vol_blk);
 /* Steps from behind the last extent of a leaf, or the last leaf of a node, to what follows. */

@@ -183,6 +183,18 @@ static void prefetch_node(const struct pc_node *node)
 		__builtin_prefetch((const char *)node + at);
 }
 
+void pc_shard_prefetch_node_locked(const struct pc_shard *shard, uint64_t vol_blk)
+{
+	const struct pc_node *node;
+
+	/* The only one is in the caches. */
+	if (shard->node_nr <= 1)
+		return;
+	node = shard->nodes[find_node(shard, vol_blk)];
+	for (size_t at = 0; at < offsetof(struct pc_node, leaves); at += PC_CACHE_LINE_BYTES)
+		__builtin_prefetch((const char *)node + at);
+}
+
 void pc_shard_prefetch_locked(struct pc_shard *shard, uint64_t vol_blk)
 {
 	struct pc_shard_at at = { 0, 0, 0 };
@@ -198,7 +210,7 @@ void pc_shard_prefetch_locked(struct pc_shard *shard, uint64_t vol_blk)
 	if (node->region != region_of(vol_blk))
 		return;
 	at.leaf_idx = find_leaf(node, vol_blk);
-	pc_leaf_prefetch(shard->pack, node->leaves[at.leaf_idx]);
+	pc_leaf_prefetch_to_change(shard->pack, node->leaves[at.leaf_idx]);
 	shard->hint_blk = vol_blk;
 	shard->hint_at = at;
 }

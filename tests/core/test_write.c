@@ -266,6 +266,8 @@ static void failed_sync_stops(void **state)
 	rig_down(&rig);
 }
 
+#define LONG_BYTES (UINT64_C(128) << 10)
+
 /* A segment whose content is being overwritten, as others see it. */
 struct overwrite {
 	struct rig *rig;
@@ -316,6 +318,51 @@ static void overwritten_lives_until_the_fence(void **state)
 	}
 }
 
+/* The same for 128 KiB at once, or as a batch of 16 ranges; what is overwritten is in fewer pieces than can be kept until the fence, or in more. */
+static void long_overwrite_lives_until_the_fence(void **state)
+{
+	const uint64_t old_lens[] = { 512, 1024, 3584, 4096, 20480, LONG_BYTES };
+
+	(void)state;
+	for (uint32_t i = 0; i < 4 * PC_ARRAY_NR(old_lens); i++) {
+		uint64_t old_len = old_lens[i / 4], off = i % 2 ? 2048 : 4096;
+		struct pcache_range ranges[16];
+		struct overwrite overwrite = { 0 };
+		struct rig rig;
+
+		rig_zero(&rig);
+		rig.o.segment_bytes = 1u << 20;
+		rig.o.segment_nr = 8;
+		rig_up(&rig);
+		for (uint64_t at = 0; at < LONG_BYTES; at += old_len)
+			rig_write(&rig, off + at, PC_MIN(old_len, LONG_BYTES - at), 0);
+		overwrite.rig = &rig;
+		overwrite.seg_id = segment_of(&rig, off);
+		overwrite.live_blk = pc_segmap_live_blk(&rig.cache->map, overwrite.seg_id);
+		assert_int_equal(overwrite.live_blk, LONG_BYTES / 512);
+		overwrite.live_blk += LONG_BYTES / 512; /* and the new ones */
+		rig_pattern(&rig, rig.model + off, LONG_BYTES);
+		for (uint32_t r = 0; r < 16; r++)
+			ranges[15 - r] = (struct pcache_range){ .buf = rig.model + off + r * (LONG_BYTES / 16),
+								.off = off + r * (LONG_BYTES / 16),
+								.len = LONG_BYTES / 16 };
+		pc_sim_crash_at(rig.sim, 0, nothing_is_given_up_yet, &overwrite);
+		if (i % 4 < 2)
+			assert_int_equal(pcache_write(rig.cache, rig.model + off, off, LONG_BYTES, 0), 0);
+		else
+			assert_int_equal(pcache_write_batch(rig.cache, ranges, 16, 0), 0);
+		pc_sim_crash_at(rig.sim, 0, NULL, NULL);
+		assert_int_equal(overwrite.fence_nr, 1);
+		assert_int_equal(pc_segmap_live_blk(&rig.cache->map, overwrite.seg_id), LONG_BYTES / 512);
+		assert_int_equal(pc_segmap_dirty_blk(&rig.cache->map, overwrite.seg_id), LONG_BYTES / 512);
+		rig_check_all(&rig);
+		rig_power_cut(&rig);
+		rig_open(&rig);
+		rig_check_all(&rig);
+		rig_down(&rig);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -330,6 +377,7 @@ int main(void)
 		cmocka_unit_test(discard_everything),
 		cmocka_unit_test(failed_sync_stops),
 		cmocka_unit_test(overwritten_lives_until_the_fence),
+		cmocka_unit_test(long_overwrite_lives_until_the_fence),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

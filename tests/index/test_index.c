@@ -226,25 +226,39 @@ static void test_ascending_fill_packs_leaves(void **state)
 	model_fini(&m);
 }
 
+static enum pc_walk turn_dirty(void *ctx, struct pc_extent *extent)
+{
+	struct model *m = ctx;
+
+	extent->flags ^= PC_EXT_DIRTY;
+	m->owners[m->cells[extent->vol_blk - m->base].owner].flags = extent->flags;
+	return PC_WALK_KEEP;
+}
+
 /* Two runs over what is there: the very same ranges with one in the middle that differs, in segment, dirtiness, length, position; then exactly what was displaced is counted by model_displaced. */
 static void test_runs_over_runs(void **state)
 {
 	const uint32_t space_blk = 2048;
 
 	(void)state;
-	for (uint32_t code = 0; code < 4 * 70; code++) {
-		uint32_t odd = code / 4 * 8;
+	for (uint32_t code = 0; code < 6 * 70; code++) {
+		uint32_t odd = code / 6 * 8;
 		struct model m;
 
 		model_init(&m, 2, 512, VOLUME_1, space_blk);
 		model_insert_run(&m, 16, 8, 140, PC_EXT_DATA | PC_EXT_DIRTY, 77, true);
-		if (code % 4 == 0)
+		if (code % 6 == 4)
+			pc_index_walk_range_locked(m.index, m.base + 16 + odd, 8, turn_dirty, &m);
+		m.pos_nr -= code % 6 == 5;
+		if (code % 6 == 5) /* two keys of one kset, in two segments */
+			model_insert_run(&m, 16 + odd, 8, 3, PC_EXT_DATA | PC_EXT_DIRTY, 78, true);
+		else if (code % 6 == 0)
 			model_insert(&m, 16 + odd, 8, PC_EXT_DATA | PC_EXT_DIRTY, 0);
-		else if (code % 4 == 1)
+		else if (code % 6 == 1)
 			model_insert(&m, 16 + odd + 3, 2, PC_EXT_DATA | PC_EXT_DIRTY, 0);
-		else if (code % 4 == 2)
+		else if (code % 6 == 2)
 			model_erase(&m, 16 + odd, 8);
-		else
+		else if (code % 6 == 3)
 			model_insert(&m, 16 + odd, 8, PC_EXT_ZERO | PC_EXT_DIRTY, 0);
 		model_insert_run(&m, 16, 8, 140, PC_EXT_DATA, UINT64_C(99) << 32 | 5, code % 3 != 0);
 		model_compare(&m);
