@@ -12,6 +12,8 @@
 #define PC_WB_SWEEP_ITEMS 1024u /* a sweep issues when it has gathered about so many */
 #define PC_WB_SWEPT_MAX 16384u /* what one sweep has written is remembered, up to so much */
 #define PC_WB_BATCH_BYTES (4u << 20)
+#define PC_WB_GROUP_KEYS 256u /* epochs share a tail record while they have no more keys together */
+#define PC_WB_GROUP_EPOCHS 16u /* and no more epochs, where the clock must not say it */
 #define PC_WB_PART_NS UINT64_C(250000000) /* a step of a pass takes about as long */
 #define PC_WB_ARENA_MIN_BYTES (UINT64_C(2) << 20) /* what is on its way to the backing */
 #define PC_WB_ARENA_MAX_BYTES \
@@ -61,12 +63,27 @@ struct pc_wb_sweep {
 	bool issued; /* the backing needs a flush */
 };
 
+struct pc_wb_range {
+	uint64_t blk;
+	uint64_t end_blk;
+};
+
+/* wb_group.c: the keys of epochs that share a tail record. */
+struct pc_wb_group {
+	struct pc_wb_range ranges[PC_WB_GROUP_KEYS]; /* by offset; none overlaps another */
+	uint32_t range_nr;
+	bool apart; /* no two keys overlap, and all are in ranges: an epoch may follow. False: keys are not looked at */
+};
+
 struct pc_writeback {
 	struct pc_mutex lock; /* PC_RANK_WRITEBACK: everything below */
 	struct pc_log_reader reader;
 	struct pc_wb_item items[PC_WB_ITEM_MAX];
 	struct pc_wb_item scratch[PC_WB_ITEM_MAX]; /* for sorting */
 	uint32_t item_nr;
+	uint32_t epoch_first; /* items before this one are of epochs that the backing has flushed */
+	bool epoch_ended; /* what was collected last is an epoch, or the rest of one */
+	struct pc_wb_group group;
 	uint64_t batch_bytes; /* issued and collected in this batch */
 	uint64_t target_bytes; /* of a batch: what the backing takes in some 20 ms */
 	uint64_t last_slots; /* length of the last batch in the log */
@@ -90,6 +107,7 @@ struct pc_writeback {
 		gives_room; /* by segment, while makes_room: 0: not; 1: what becomes clean there is dropped; 2: something was */
 	bool items_lost; /* one kset had more parts than items: the list does not name all that becomes clean */
 	bool issued; /* the backing needs a flush */
+	int late_error; /* of an epoch of the group that was begun after others had been flushed */
 	struct pc_wb_out out;
 	struct pc_wb_sweep pass; /* of a drain, over several steps */
 	_Atomic uint64_t pass_bytes; /* issued by it: for those who show progress */
@@ -122,10 +140,14 @@ static inline bool pc_wb_is_data(const struct pc_extent *extent)
 	return (extent->flags & PC_EXT_TYPE_MASK) == PC_EXT_DATA;
 }
 
+/* wb_group.c, pure. apart: keys will be added, none yet. */
+void pc_wb_group_begin(struct pc_wb_group *group, bool apart);
+void pc_wb_group_add(struct pc_wb_group *group, uint64_t blk, uint64_t end_blk);
+
 /* wb_issue.c: counts an error of the backing. Returns rc. */
 int pc_wb_backing_result(struct pcache *cache, int rc);
 /*
- * Starts writing the items, and names what is lost. 0, or the error that ended it: of the backing, or of the log that has no room for the poison. Either way pc_wb_settle must
+ * Starts writing the items from epoch_first on, and names what is lost. 0, or the error that ended it: of the backing, or of the log that has no room for the poison. Either way pc_wb_settle must
  * follow before the step ends; its 0 says that all was written.
  */
 int pc_wb_issue(struct pcache *cache);

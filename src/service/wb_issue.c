@@ -209,8 +209,8 @@ int pc_wb_issue(struct pcache *cache)
 	int rc = 0;
 
 	PC_YIELD(WB_COLLECTED);
-	apart = pc_wb_plan(wb->items, wb->scratch, wb->item_nr);
-	for (uint32_t i = 0; i < wb->item_nr && !rc; i++) {
+	apart = pc_wb_plan(wb->items + wb->epoch_first, wb->scratch, wb->item_nr - wb->epoch_first);
+	for (uint32_t i = wb->epoch_first; i < wb->item_nr && !rc; i++) {
 		const struct pc_extent *extent = &wb->items[i].extent;
 
 		if (i + 1 < wb->item_nr && pc_wb_is_data(&wb->items[i + 1].extent))

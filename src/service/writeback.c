@@ -11,8 +11,8 @@
  *     backing flush  ->  tail record (both copies)  ->  extents become clean  ->  segments may be reused
  *
  * and only after that may the log be cleaned there (settled_pos). So dirty never becomes clean before it is durable on the backing, and (strict) no
- * write of a later epoch reaches the backing before the tail record of the earlier one is durable: a second write-back after a crash would take the
- * backing back in time. A failed flush fails the batch; its writes are done again.
+ * write of a later epoch to the same blocks reaches the backing before the tail record of the earlier one is durable: a second write-back after a crash would take the
+ * backing back in time. Epochs that have no block in common share a batch, with a flush of the backing after each (wb_group.c). A failed flush fails its epoch; its writes are done again.
  *
  * Versions that need not be written: overwritten in the same epoch, or, with ordering batch, overwritten at all. The index tells: an extent carries the position of its key.
  * An overwritten version of an earlier epoch is still in its segment, which the hold rule (core/apply.c) keeps.
@@ -33,14 +33,20 @@
 #define BATCH_BYTES_MIN (UINT64_C(1) << 20)
 #define BATCH_BYTES_MAX (UINT64_C(64) << 20)
 
-void pc_wb_drop_items(struct pcache *cache)
+static void drop_items_from(struct pcache *cache, uint32_t first)
 {
 	struct pc_writeback *wb = cache->writeback;
 
-	for (uint32_t i = 0; i < wb->item_nr; i++)
+	for (uint32_t i = first; i < wb->item_nr; i++)
 		if (pc_wb_is_data(&wb->items[i].extent))
 			pc_seg_unpin(&cache->map.segs[wb->items[i].extent.seg_id]);
-	wb->item_nr = 0;
+	wb->item_nr = first;
+	wb->epoch_first = first;
+}
+
+void pc_wb_drop_items(struct pcache *cache)
+{
+	drop_items_from(cache, 0);
 }
 
 /* The items are on the backing, but not flushed. */
@@ -169,6 +175,7 @@ static int collect_key(struct pcache *cache, const struct pc_key *key, const str
 
 	if ((key->flags & PC_KEY_CLEAN) || type == PC_KEY_POISON)
 		return 0;
+	pc_wb_group_add(&cache->writeback->group, key->vol_blk, key->vol_blk + key->len_blk);
 	if (type == PC_KEY_ZERO) {
 		version.flags = (uint8_t)(PC_EXT_ZERO | (key->flags & PC_KEY_DISCARD ? PC_EXT_DISCARD : 0u));
 		return add_needed_parts(cache, &version);
@@ -196,9 +203,9 @@ static int collect_kset(struct pcache *cache, const void *buf, const struct pc_k
 	return rc;
 }
 
-static bool batch_has_work(const struct pc_writeback *wb)
+static bool epoch_has_work(const struct pc_writeback *wb)
 {
-	return wb->item_nr != 0 || wb->issued;
+	return wb->item_nr != wb->epoch_first || wb->issued;
 }
 
 /* The log cannot be read at pos, or has something else there: it is never skipped. Its segment is not used again. */
@@ -214,28 +221,30 @@ int pc_wb_damaged_log(struct pcache *cache, uint64_t pos)
 	return PCACHE_E_CORRUPT;
 }
 
-/* Reads ksets from from on, until the batch is complete. *out_end: the dirty tail after it. */
+/* Reads ksets from from on, until the epoch or the batch is complete. *out_end: the dirty tail after it. */
 static int collect(struct pcache *cache, uint64_t from, uint64_t limit, uint64_t *out_end)
 {
 	struct pc_writeback *wb = cache->writeback;
 	uint64_t pos = from, open_epoch_pos = atomic_load_explicit(&cache->open_epoch_pos, memory_order_relaxed);
 	int rc = 0;
 
-	pc_log_reader_reset(&wb->reader);
+	wb->epoch_ended = false;
 	while (pos < limit && wb->batch_bytes < wb->target_bytes && wb->item_nr < PC_WB_BATCH_ITEMS && !rc) {
 		struct pc_kset kset;
 		const void *buf;
 
-		if (cache->strict && pos >= open_epoch_pos && from < open_epoch_pos && batch_has_work(wb))
+		wb->epoch_ended = cache->strict && pos >= open_epoch_pos && from < open_epoch_pos && epoch_has_work(wb);
+		if (wb->epoch_ended)
 			break;
 		if (pc_log_reader_at(&wb->reader, pos, limit, &kset, &buf) != PC_VALID)
 			return pc_wb_damaged_log(cache, pos);
 		if (kset.type == PC_KSET_KEYS)
 			rc = collect_kset(cache, buf, &kset);
 		pos += kset.slot_nr;
-		/* An epoch ends here; nothing of the next may be in the same batch. */
-		if (kset.type == PC_KSET_MARK && (kset.flags & PC_KSET_FLAG_FLUSH) && cache->strict &&
-		    batch_has_work(wb))
+		/* An epoch ends here; nothing of the next may be written before the backing has flushed. */
+		wb->epoch_ended = kset.type == PC_KSET_MARK && (kset.flags & PC_KSET_FLAG_FLUSH) && cache->strict &&
+				  epoch_has_work(wb);
+		if (wb->epoch_ended)
 			break;
 	}
 	*out_end = pos;
@@ -270,6 +279,7 @@ static int write_hidden(struct pcache *cache, const struct pc_wb_sweep *sweep, u
 
 	wb->swept_end = sweep->end;
 	wb->target_bytes = UINT64_MAX;
+	pc_log_reader_reset(&wb->reader);
 	while (!rc && pos < sweep->end) {
 		rc = collect(cache, pos, sweep->end, &pos);
 		if (!rc)
@@ -278,6 +288,76 @@ static int write_hidden(struct pcache *cache, const struct pc_wb_sweep *sweep, u
 	}
 	wb->target_bytes = target_bytes;
 	wb->swept_end = 0;
+	return rc;
+}
+
+static int flush_backing(struct pcache *cache)
+{
+	struct pc_writeback *wb = cache->writeback;
+	int rc;
+
+	if (!wb->issued)
+		return 0;
+	atomic_fetch_add_explicit(&cache->stats.backing_flushes, 1, memory_order_relaxed);
+	/* Order: the backing has everything of the epoch before the tail record says so, and before anything of the next. A failed flush fails the epoch: it is written again. */
+	rc = pc_wb_backing_result(cache, pc_backing_flush(cache->backing));
+	wb->issued = rc != 0;
+	return rc;
+}
+
+/* One epoch from *pos on, or what a batch takes of it: on the backing, and flushed. *pos: the end of it. Else it is as if it had not been begun. */
+static int write_epoch(struct pcache *cache, uint64_t *pos, uint64_t limit)
+{
+	struct pc_writeback *wb = cache->writeback;
+	uint64_t end, bytes_before = wb->batch_bytes;
+	int rc;
+
+	wb->epoch_first = wb->item_nr;
+	rc = collect(cache, *pos, limit, &end);
+	if (!rc)
+		rc = issue_all(cache);
+	PC_YIELD(WB_ISSUED);
+	if (!rc)
+		rc = flush_backing(cache);
+	if (!rc) {
+		*pos = end;
+		return 0;
+	}
+	drop_items_from(cache, wb->epoch_first);
+	wb->batch_bytes = bytes_before;
+	wb->issued = false;
+	return rc;
+}
+
+/* Whether the epoch at pos may share the tail record of the epoch_nr before it. The time is that of a batch, but not where the caller runs the steps: his are the same every time. */
+static bool group_goes_on(struct pcache *cache, uint64_t pos, uint64_t limit, uint32_t epoch_nr, uint64_t start_ns)
+{
+	const struct pc_writeback *wb = cache->writeback;
+
+	if (!wb->group.apart || !wb->epoch_ended || pos >= limit || wb->items_lost || wb->lost_nr)
+		return false;
+	if (wb->batch_bytes >= wb->target_bytes || wb->item_nr >= PC_WB_BATCH_ITEMS)
+		return false;
+	if (cache->caller_maintains)
+		return epoch_nr < PC_WB_GROUP_EPOCHS;
+	return pc_monotonic_ns() - start_ns < PACE_NS;
+}
+
+/* Epochs from from on that may share a tail record. An error is that of the first: nothing is done. Of a later one it is late_error. */
+static int write_epochs(struct pcache *cache, uint64_t from, uint64_t limit, uint64_t *out_end)
+{
+	struct pc_writeback *wb = cache->writeback;
+	uint64_t start_ns = pc_monotonic_ns();
+	uint32_t epoch_nr = 1;
+	int rc;
+
+	*out_end = from;
+	pc_wb_group_begin(&wb->group, cache->strict);
+	pc_log_reader_reset(&wb->reader);
+	rc = write_epoch(cache, out_end, limit);
+	while (!rc && !wb->late_error && group_goes_on(cache, *out_end, limit, epoch_nr++, start_ns))
+		wb->late_error = write_epoch(cache, out_end, limit);
+	wb->group.apart = false;
 	return rc;
 }
 
@@ -326,8 +406,7 @@ static int write_batch(struct pcache *cache, uint64_t from, uint64_t limit, uint
 	if (pc_wb_sweep_pays(cache, from))
 		return sweep_batch(cache, &own, from, limit, out_end, out_complete);
 	*out_complete = true;
-	rc = collect(cache, from, limit, out_end);
-	return rc ? rc : issue_all(cache);
+	return write_epochs(cache, from, limit, out_end);
 }
 
 /* Learns how much log a batch should take (not from a pass: slot_nr is 0). Not by the clock where the caller runs the steps: his are the same every time. */
@@ -372,11 +451,8 @@ static int run_batch(struct pcache *cache, uint64_t from, uint64_t limit)
 		return 1;
 	}
 	atomic_store_explicit(&wb->pass_bytes, 0, memory_order_relaxed);
-	if (!rc && wb->issued) {
-		atomic_fetch_add_explicit(&cache->stats.backing_flushes, 1, memory_order_relaxed);
-		/* Order: the backing has everything of the batch before the tail record says so. A failed flush fails the batch: it is written again. */
-		rc = pc_wb_backing_result(cache, pc_backing_flush(cache->backing));
-	}
+	if (!rc)
+		rc = flush_backing(cache);
 	if (!rc && wb->lost_nr) {
 		/* Order: page granularity: the poison before the tail record that makes what lies below clean. */
 		rc = pc_core_sync(cache);
@@ -397,7 +473,7 @@ static int run_batch(struct pcache *cache, uint64_t from, uint64_t limit)
 	/* Only now may cleaning touch the keys below: it takes what it meets for clean. */
 	atomic_store_explicit(&cache->log.settled_pos, end, memory_order_release);
 	atomic_store_explicit(&cache->map.maybe_empty, true, memory_order_release);
-	return 1;
+	return wb->late_error ? wb->late_error : 1;
 }
 
 /* What one step met, for messages: those are given outside of every lock. */
@@ -444,11 +520,13 @@ int pc_writeback_step(struct pcache *cache)
 	struct pc_log *log = &cache->log;
 	struct news news;
 	uint64_t from, limit;
+	bool moved;
 	int rc = 0;
 
 	if (atomic_load_explicit(&cache->failstop, memory_order_acquire))
 		return PCACHE_E_FAILSTOP;
 	pc_mutex_lock(&cache->writeback->lock);
+	cache->writeback->late_error = 0;
 	from = pc_layout_tail(&cache->layout).dirty_tail_pos;
 	limit = pc_log_durable_pos(log);
 	if (PC_PLANTED(PC_PLANT_WB_PAST_INFLIGHT))
@@ -461,10 +539,11 @@ int pc_writeback_step(struct pcache *cache)
 	if (!rc && from < limit)
 		rc = run_batch(cache, from, limit);
 	news = take_news(cache->writeback);
+	moved = rc > 0 || cache->writeback->late_error;
 	pc_mutex_unlock(&cache->writeback->lock);
 	tell_news(cache, &news);
 	atomic_store_explicit(&cache->degraded, rc < 0, memory_order_relaxed);
-	if (rc > 0)
+	if (moved)
 		pc_space_progress(cache);
 	return rc;
 }

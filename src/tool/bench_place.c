@@ -335,8 +335,31 @@ static void set_signals(void (*handler)(int))
 
 /* ---- the files ------------------------------------------------------------ */
 
+static bool is_in_memory(int fd)
+{
+	struct statfs fs;
+
+	return fstatfs(fd, &fs) == 0 && fs.f_type == TMPFS_MAGIC;
+}
+
+/* In small pieces, or the kernel would keep the file in large folios, and msync of a page would write all of one: the limit must not suffer from that. */
+static int write_pages(int fd, uint64_t bytes)
+{
+	uint8_t page[4096];
+
+	memset(page, 0x5a, sizeof(page));
+	for (uint64_t off = 0; off < bytes; off += sizeof(page)) {
+		size_t len = bytes - off < sizeof(page) ? (size_t)(bytes - off) : sizeof(page);
+
+		if (pwrite(fd, page, len, (off_t)off) != (ssize_t)len)
+			return errno ? -errno : -EIO;
+	}
+	return 0;
+}
+
 static int map_limit(struct bench_place *place)
 {
+	bool in_memory;
 	void *map;
 	int err;
 
@@ -354,15 +377,23 @@ static int map_limit(struct bench_place *place)
 	if (map == MAP_FAILED)
 		return -errno;
 	place->limit_map = map;
-	/* Huge pages as the library asks for them; on tmpfs that must precede the first touch. */
-	(void)madvise(map, place->limit_bytes, MADV_HUGEPAGE);
+	in_memory = is_in_memory(place->limit_fd);
+	if (in_memory) {
+		/* Huge pages as the library asks for them; on tmpfs that must precede the first touch. */
+		(void)madvise(map, place->limit_bytes, MADV_HUGEPAGE);
 #ifdef MADV_POPULATE_WRITE
-	(void)madvise(map, place->limit_bytes, MADV_POPULATE_WRITE);
+		(void)madvise(map, place->limit_bytes, MADV_POPULATE_WRITE);
 #endif
+	}
 	err = posix_fallocate(place->limit_fd, 0, (off_t)place->limit_bytes);
 	if (err)
 		return -err;
-	memset(map, 0x5a, place->limit_bytes); /* prefaulted, and not the zero page */
+	if (in_memory)
+		memset(map, 0x5a, place->limit_bytes); /* prefaulted, and not the zero page */
+	else
+		err = write_pages(place->limit_fd, place->limit_bytes);
+	if (err)
+		return err;
 	/* On a disk: blocks that were written once, as those of a cache in use are. */
 	return fsync(place->limit_fd) < 0 ? -errno : 0;
 }
@@ -522,7 +553,9 @@ int bench_place_open(struct bench_place *place, const struct bench_args *args)
 	}
 	if (result == TOOL_OK) {
 		place->cache_huge_percent = bench_place_populate(place->cache_fd);
-		place->limit_huge_percent = bench_place_populate(place->limit_fd);
+		/* On a disk it would all be dirty. */
+		if (place->info.granularity != PCACHE_GRANULARITY_PAGE)
+			place->limit_huge_percent = bench_place_populate(place->limit_fd);
 	}
 	remove_names(place);
 	if (result != TOOL_OK)

@@ -292,7 +292,8 @@ static int run_rounds(struct crew *crew, struct worker *workers)
 {
 	bool with_crc = crew->run->args->data_crc && bench_kernel_has_crc() && crew->job != BENCH_MISS &&
 			!workers[0].stream.limit.page;
-	bool with_plain = crew->job == BENCH_WRITEFLUSH;
+	/* On a disk a slice of writes alone would keep it busy for the slices that follow. */
+	bool with_plain = crew->job == BENCH_WRITEFLUSH && !workers[0].stream.limit.page;
 	uint32_t phase_nr = 2, round_nr, round, i;
 	double *values[BENCH_PHASE_NR + 1], *all;
 	int err = 0;

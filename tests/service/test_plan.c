@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
-/* The two pure decisions of the services: which segments to evict, and in which order a batch goes to the backing. */
+/* The pure decisions of the services: which segments to evict, in which order a batch goes to the backing, and which epochs share a tail record. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -111,12 +111,56 @@ static void overlaps_go_in_log_order(void **state)
 	assert_int_equal(wide[2].extent.len_blk, 100);
 }
 
+/* A group goes on while no block is in it twice. */
+static void epochs_share_while_apart(void **state)
+{
+	static const struct {
+		uint64_t blk, end_blk;
+		bool apart;
+	} tries[] = { { 10, 20, false }, { 0, 11, false },  { 19, 30, false }, { 5, 50, false },
+		      { 12, 13, false }, { 0, 10, true },   { 20, 40, true },  { 40, 50, false },
+		      { 39, 41, false }, { 49, 51, false }, { 30, 40, true },  { 50, 60, true } };
+	struct pc_wb_group group;
+
+	(void)state;
+	for (size_t i = 0; i < PC_ARRAY_NR(tries); i++) {
+		pc_wb_group_begin(&group, true);
+		pc_wb_group_add(&group, 40, 50);
+		pc_wb_group_add(&group, 10, 20);
+		assert_true(group.apart);
+		pc_wb_group_add(&group, tries[i].blk, tries[i].end_blk);
+		assert_int_equal(group.apart, tries[i].apart);
+	}
+	/* Once it does not, it never does again. */
+	pc_wb_group_begin(&group, true);
+	pc_wb_group_add(&group, 1, 2);
+	pc_wb_group_add(&group, 1, 2);
+	pc_wb_group_add(&group, 3, 4);
+	assert_false(group.apart);
+	pc_wb_group_begin(&group, false);
+	pc_wb_group_add(&group, 1, 2);
+	assert_false(group.apart);
+	/* Downwards, upwards and in between, until it is full. */
+	pc_wb_group_begin(&group, true);
+	for (uint64_t i = 0; i < PC_WB_GROUP_KEYS; i++) {
+		uint64_t blk = 8 * (i * 37 % PC_WB_GROUP_KEYS);
+
+		pc_wb_group_add(&group, blk, blk + 8);
+		assert_true(group.apart);
+	}
+	for (uint32_t i = 0; i < PC_WB_GROUP_KEYS; i++)
+		assert_int_equal(group.ranges[i].blk, 8 * i);
+	pc_wb_group_add(&group, 8 * PC_WB_GROUP_KEYS, 8 * PC_WB_GROUP_KEYS + 1);
+	assert_false(group.apart);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(clock_goes_round),
 		cmocka_unit_test(neighbours_come_together),
 		cmocka_unit_test(overlaps_go_in_log_order),
+		cmocka_unit_test(epochs_share_while_apart),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
