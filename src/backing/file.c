@@ -149,6 +149,14 @@ static int find_size(struct file_backing *file, uint64_t *out_size_bytes)
 	return 0;
 }
 
+/* To io_uring it says that a write which would have to wait is to be refused, and then it would be made again, by a call. */
+static int forget_nonblock(int fd)
+{
+	int flags = fcntl(fd, F_GETFL);
+
+	return flags < 0 || fcntl(fd, F_SETFL, flags & ~O_NONBLOCK) < 0 ? -errno : 0;
+}
+
 /* The same file again, for direct I/O. Its absence is no failure: 0 or why. */
 static int open_direct(struct file_backing *file, const char *path)
 {
@@ -163,6 +171,8 @@ static int open_direct(struct file_backing *file, const char *path)
 		err = -errno;
 	else if (st.st_dev != direct_st.st_dev || st.st_ino != direct_st.st_ino || st.st_rdev != direct_st.st_rdev)
 		err = -ESTALE;
+	if (err == 0)
+		err = forget_nonblock(fd);
 	if (err != 0) {
 		(void)close(fd);
 		return err;

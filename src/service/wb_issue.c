@@ -11,7 +11,7 @@
  * Runs under the lock of write-back; the segments of all items are pinned until their data was loaded.
  */
 #include <errno.h>
-#include <stdlib.h>
+#include <sys/mman.h>
 
 #include "base/sched.h"
 #include "service/internal.h"
@@ -99,7 +99,12 @@ int pc_wb_settle(struct pcache *cache)
 	return rc;
 }
 
-/* Room for len bytes at the end of the arena. A run is one piece of memory that begins at a page, for direct I/O. */
+_Static_assert((PC_WB_ARENA_MIN_BYTES & (PC_WB_ARENA_MIN_BYTES - 1)) == 0 && PC_WB_ARENA_MIN_BYTES % PC_PAGE_BYTES == 0,
+	       "places in the arena are taken modulo its length, and its first is a page");
+_Static_assert(PC_WB_RUN_BYTES + PC_CHUNK_BYTES <= PC_WB_ARENA_MIN_BYTES,
+	       "there is room for an item beside the longest run, or where nothing is in flight");
+
+/* Room for len bytes, of one chunk at most, at the end of the arena. A run is one piece of memory that begins at a page, for direct I/O. */
 static void make_room(struct pcache *cache, uint64_t len)
 {
 	struct pc_wb_out *out = &cache->writeback->out;
@@ -241,15 +246,22 @@ static uint64_t arena_bytes(const struct pcache *cache)
 
 int pc_wb_out_init(struct pcache *cache, struct pc_wb_out *out)
 {
+	void *arena;
 	int rc;
 
 	out->arena_bytes = arena_bytes(cache);
-	out->arena = aligned_alloc(PC_PAGE_BYTES, out->arena_bytes);
-	if (!out->arena)
+	/*
+	 * Of its own, and not from the heap: a child of fork has none of it. Else this process would be left with copies of pages that the kernel has registered, and that go on to the
+	 * backing as they were.
+	 */
+	arena = mmap(NULL, out->arena_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (arena == MAP_FAILED)
 		return -ENOMEM;
+	(void)madvise(arena, out->arena_bytes, MADV_DONTFORK);
+	out->arena = arena;
 	rc = pc_queue_init(&out->queue, cache->backing, out->arena, out->arena_bytes, cache->block_bytes);
 	if (rc) {
-		free(out->arena);
+		(void)munmap(arena, out->arena_bytes);
 		out->arena = NULL;
 		return rc;
 	}
@@ -260,5 +272,5 @@ int pc_wb_out_init(struct pcache *cache, struct pc_wb_out *out)
 void pc_wb_out_fini(struct pc_wb_out *out)
 {
 	pc_queue_fini(&out->queue);
-	free(out->arena);
+	(void)munmap(out->arena, out->arena_bytes);
 }
