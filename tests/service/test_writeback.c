@@ -283,8 +283,11 @@ static void held_version_is_not_reused(void **state)
 		(void)pc_cache_step(rig.cache, PC_STEP_EVICT, true);
 	}
 	assert_true(i > 32); /* all of the first epoch is overwritten */
-	assert_int_equal(pc_cache_step(rig.cache, PC_STEP_WRITEBACK, false), 1);
+	/* The second flush of the backing fails, and with it the second epoch alone. */
+	mem_backing_fail(rig.mb, MEM_BACKING_FLUSH, 2, EIO, MEM_BACKING_ONCE);
+	assert_int_equal(pc_cache_step(rig.cache, PC_STEP_WRITEBACK, false), -EIO);
 	assert_memory_equal(mem_backing_durable(rig.mb), first, 16384); /* the first epoch, and nothing else */
+	assert_int_equal(rig_info(&rig).state_flags & PCACHE_STATE_DEGRADED, PCACHE_STATE_DEGRADED);
 	rig_drain(&rig);
 	rig_check_all(&rig);
 	free(first);
