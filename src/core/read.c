@@ -165,14 +165,12 @@ static uint64_t take_run_locked(struct pcache *cache, struct run *run, uint32_t 
 	return vol_blk;
 }
 
-/* After a copy: whether the segment still lives the life in which the extent was found. */
-static bool is_same_life(struct pcache *cache, const struct run *run, uint32_t idx)
+/* After a copy: whether the segment still lives the life in which the extent, DATA, was found. */
+static bool is_same_life(struct pcache *cache, const struct pc_extent *extent, uint64_t gen)
 {
-	if (!is_data(&run->plan[idx]))
-		return true;
 	/* Order: the generation is looked at after the bytes; who reuses a segment raises it before he stores (segmap.c). */
 	atomic_thread_fence(memory_order_acquire);
-	return atomic_load_explicit(&seg_of(cache, &run->plan[idx])->gen, memory_order_relaxed) == run->gens[idx];
+	return atomic_load_explicit(&seg_of(cache, extent)->gen, memory_order_relaxed) == gen;
 }
 
 struct damage {
@@ -235,7 +233,7 @@ static int copy_run(struct pcache *cache, const struct run *run, uint8_t *buf, u
 		rc = copy_extent(cache, extent, buf);
 		PC_YIELD(READ_COPIED);
 		/* Damage is dealt with while the segment is pinned: without, it may be another life's bytes that are wrong. */
-		if (rc || !is_same_life(cache, run, i)) {
+		if (rc || (is_data(extent) && !is_same_life(cache, extent, run->gens[i]))) {
 			*out_blk = done_blk;
 			return READ_AGAIN;
 		}
@@ -320,18 +318,17 @@ static int read_gap_locked(struct read *read, uint64_t mask, struct pc_shard_sta
 	return rc;
 }
 
-/* As count_call_locked, and what was hit, without a lock. */
-static void count_hit(struct read *read, uint64_t hit_blk)
+/* As count_call_locked, and what was hit, without a lock. read_bytes: of the call; 0: it was counted. */
+static void count_hit(struct pcache *cache, uint64_t read_bytes, uint64_t hit_bytes)
 {
 	uint32_t slot = pc_thread_slot();
-	struct pc_reader_stats *stats = &read->cache->stats.reader[slot];
+	struct pc_reader_stats *stats = &cache->stats.reader[slot];
 
-	if (read->uncounted_bytes) {
+	if (read_bytes) {
 		pc_thread_slot_add(&stats->read_ops, slot, 1);
-		pc_thread_slot_add(&stats->read_bytes, slot, read->uncounted_bytes);
-		read->uncounted_bytes = 0;
+		pc_thread_slot_add(&stats->read_bytes, slot, read_bytes);
 	}
-	pc_thread_slot_add(&stats->hit_bytes, slot, hit_blk << read->cache->block_shift);
+	pc_thread_slot_add(&stats->hit_bytes, slot, hit_bytes);
 }
 
 /* A run up to part_end, found without a lock. False: there is none at the beginning, or somebody is changing the shard. */
@@ -346,7 +343,8 @@ static bool find_run(struct read *read, uint64_t part_end)
 		return false;
 	if (!pc_index_peek_holds(&peek) && !PC_PLANTED(PC_PLANT_PEEK_UNCHECKED))
 		return false;
-	count_hit(read, run_end - read->blk);
+	count_hit(cache, read->uncounted_bytes, (run_end - read->blk) << cache->block_shift);
+	read->uncounted_bytes = 0;
 	return true;
 }
 
@@ -394,7 +392,41 @@ static int read_some(struct read *read)
 	return read_locked(read, part_end);
 }
 
-int pc_core_read(struct pcache *cache, void *buf, uint64_t off, uint64_t len, uint32_t flags)
+enum one { ONE_DONE, ONE_UNUSUAL, ONE_AGAIN };
+
+/*
+ * The read that nearly all reads are: of data that one extent has, with nobody in the way. Every instruction before the copy keeps the processor from asking for its data, so what is decided anew for
+ * every run of others is constant here. ONE_UNUSUAL: something is not as usual, and nothing was counted. ONE_AGAIN: as READ_AGAIN, and the hit was counted.
+ */
+static enum one read_one(struct pcache *cache, void *buf, uint64_t blk, uint64_t len_blk)
+{
+	struct pc_index_peek peek;
+	struct pc_extent extent;
+	struct pc_seg *seg;
+	uint64_t gen;
+	int rc;
+
+	if (len_blk - 1 >= cache->chunk_blk || PC_PLANTED(PC_PLANT_NO_PIN) ||
+	    !pc_index_peek_one(cache->index, blk, len_blk, &extent, &peek) || !is_data(&extent) ||
+	    extent.seg_id >= cache->map.segment_nr)
+		return ONE_UNUSUAL;
+	prefetch(cache, &extent);
+	seg = seg_of(cache, &extent);
+	gen = atomic_load_explicit(&seg->gen, memory_order_relaxed);
+	if (!pc_index_peek_holds(&peek) && !PC_PLANTED(PC_PLANT_PEEK_UNCHECKED))
+		return ONE_UNUSUAL;
+	PC_YIELD(READ_FOUND);
+	rc = pc_core_load(cache, &extent, buf);
+	PC_YIELD(READ_COPIED);
+	if (!is_touched(seg))
+		atomic_store_explicit(&seg->touched, 1, memory_order_relaxed);
+	count_hit(cache, len_blk << cache->block_shift, len_blk << cache->block_shift);
+	return rc || !is_same_life(cache, &extent, gen) ? ONE_AGAIN : ONE_DONE;
+}
+
+/* again: all of it is one hit that was counted. */
+static __attribute__((noinline)) int read_any(struct pcache *cache, void *buf, uint64_t off, uint64_t len,
+					      uint32_t flags, bool again)
 {
 	struct read read; /* not zeroed: the plan is large */
 	int rc = 0;
@@ -403,10 +435,17 @@ int pc_core_read(struct pcache *cache, void *buf, uint64_t off, uint64_t len, ui
 	read.to = buf;
 	read.blk = off >> cache->block_shift;
 	read.end_blk = (off + len) >> cache->block_shift;
-	read.uncounted_bytes = len;
+	read.uncounted_bytes = again ? 0 : len;
 	read.flags = flags;
-	read.run.pinned = PC_PLANTED(PC_PLANT_NO_PIN);
+	read.run.pinned = again || PC_PLANTED(PC_PLANT_NO_PIN);
 	while (read.blk < read.end_blk && !rc)
 		rc = read_some(&read);
 	return rc;
+}
+
+int pc_core_read(struct pcache *cache, void *buf, uint64_t off, uint64_t len, uint32_t flags)
+{
+	enum one one = read_one(cache, buf, off >> cache->block_shift, len >> cache->block_shift);
+
+	return one == ONE_DONE ? 0 : read_any(cache, buf, off, len, flags, one == ONE_AGAIN);
 }

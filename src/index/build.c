@@ -390,7 +390,7 @@ static uint32_t old_slot_at(const struct build *build, uint64_t vol_blk)
 
 	if (build->old_region != vol_blk >> 32)
 		return build->old_region < vol_blk >> 32 ? build->old_nr : 0;
-	to = PC_MIN(pc_keys_count(build->old_leaf->keys, PC_LEAF_NR / 4, key), build->old_nr);
+	to = PC_MIN(pc_leaf_keys_count(build->old_leaf->keys, key), build->old_nr);
 	return to - (to > 0 && build->old_leaf->keys[to - 1] == key);
 }
 

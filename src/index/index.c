@@ -269,6 +269,22 @@ bool pc_index_peek(struct pc_index *index, uint64_t vol_blk, uint64_t len_blk, s
 	return whole;
 }
 
+bool pc_index_peek_one(struct pc_index *index, uint64_t vol_blk, uint64_t len_blk, struct pc_extent *out,
+		       struct pc_index_peek *out_peek)
+{
+	const struct pc_shard *shard = shard_of(index, vol_blk);
+	bool found;
+
+	out_peek->lock = &shard->lock;
+	out_peek->version = pc_spin_version(&shard->lock);
+	if (out_peek->version & 1 || (vol_blk ^ (vol_blk + len_blk - 1)) >> index->stripe_shift != 0)
+		return false;
+	PC_YIELD(PEEK_BEGUN);
+	found = pc_shard_peek_one(shard, vol_blk, vol_blk + len_blk, out);
+	PC_YIELD(PEEK_FOUND);
+	return found;
+}
+
 void pc_index_prefetch_locked(struct pc_index *index, uint64_t vol_blk)
 {
 	pc_shard_prefetch_locked(shard_of(index, vol_blk), vol_blk);

@@ -161,6 +161,9 @@ struct pc_index_peek {
 };
 bool pc_index_peek(struct pc_index *index, uint64_t vol_blk, uint64_t len_blk, struct pc_extent *out, uint32_t max,
 		   struct pc_index_peek *out_peek);
+/* As far as one extent has the whole range, which may lie anywhere: false also if none has. nr is not set. */
+bool pc_index_peek_one(struct pc_index *index, uint64_t vol_blk, uint64_t len_blk, struct pc_extent *out,
+		       struct pc_index_peek *out_peek);
 static inline bool pc_index_peek_holds(const struct pc_index_peek *peek)
 {
 	return pc_spin_is_unchanged(peek->lock, peek->version);

@@ -7,7 +7,7 @@
  *     crcs    4 B each   DATA: the CRC; else the length
  *     highs   0, 2 or 4 B each   the rest of the position, where the word has no room for it
  *
- * The keys lie together, so a search touches two cache lines and needs no branch: it counts the keys that are not greater. They are stored with the
+ * The keys lie together, so a search touches two cache lines and needs no branch: it counts the keys that are not greater, of 16 at a time. They are stored with the
  * top bit turned, as signed compares are what every processor has; behind the last extent they are the greatest there is.
  *
  * Shape. A DATA extent lies in a chunk of at most 8 blocks: blocks before it, length and blocks behind it have 120 combinations. Three further codes are
@@ -18,6 +18,10 @@
  */
 #ifndef PC_INDEX_LEAF_H
 #define PC_INDEX_LEAF_H
+
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
 
 #include "index/index.h"
 
@@ -69,16 +73,32 @@ static inline uint64_t pc_key_blk(uint32_t region, int32_t key)
 
 typedef int32_t pc_keys4 __attribute__((vector_size(16), may_alias));
 
-/* How many of vec_nr * 4 sorted keys, on a 16-byte border, are not greater. */
-static inline __attribute__((always_inline)) uint32_t pc_keys_count(const int32_t *keys, uint32_t vec_nr, int32_t key)
+/* How many of 16 sorted keys, on a 16-byte border, are not greater. */
+static inline __attribute__((always_inline)) uint32_t pc_keys_count_16(const int32_t *keys, int32_t key)
 {
-	const pc_keys4 *vecs = (const pc_keys4 *)(const void *)keys;
-	pc_keys4 wanted = { key, key, key, key };
-	pc_keys4 sum = { 0, 0, 0, 0 };
+#if defined(__SSE2__)
+	const __m128i *vecs = (const __m128i *)(const void *)keys;
+	const __m128i wanted = _mm_set1_epi32(key);
+	__m128i low = _mm_packs_epi32(_mm_cmpgt_epi32(vecs[0], wanted), _mm_cmpgt_epi32(vecs[1], wanted));
+	__m128i high = _mm_packs_epi32(_mm_cmpgt_epi32(vecs[2], wanted), _mm_cmpgt_epi32(vecs[3], wanted));
 
-	for (uint32_t i = 0; i < vec_nr; i++)
-		sum += vecs[i] <= wanted;
+	/* A bit for each that is greater. */
+	return (uint32_t)__builtin_ctz((uint32_t)_mm_movemask_epi8(_mm_packs_epi16(low, high)) | 1u << 16);
+#else
+	const pc_keys4 *vecs = (const pc_keys4 *)(const void *)keys;
+	const pc_keys4 wanted = { key, key, key, key };
+	pc_keys4 sum = (vecs[0] <= wanted) + (vecs[1] <= wanted) + (vecs[2] <= wanted) + (vecs[3] <= wanted);
+
 	return (uint32_t) - (sum[0] + sum[1] + sum[2] + sum[3]);
+#endif
+}
+
+/* How many keys of a leaf are not greater: those of places that hold nothing count as well if key is PC_KEY_PAST. */
+static inline __attribute__((always_inline)) uint32_t pc_leaf_keys_count(const int32_t *keys, int32_t key)
+{
+	uint32_t before = keys[16] <= key ? 16 : 0;
+
+	return before + pc_keys_count_16(keys + before, key);
 }
 
 /* 0 or -EINVAL: not possible with such a segment, or so many positions. */

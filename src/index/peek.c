@@ -37,11 +37,10 @@ struct place {
 	uint32_t region;
 };
 
-/* The last of the first nr keys that is not greater, or the first. Below limit_nr, which they have memory for. */
-RACES_INLINE uint32_t last_not_greater(const int32_t *keys, uint32_t nr, uint32_t limit_nr, int32_t key)
+/* The last of nr that is not greater, or the first, if count are not greater of these and of places behind them. */
+RACES_INLINE uint32_t last_not_greater(uint32_t count, uint32_t nr)
 {
-	uint32_t count = PC_MIN(pc_keys_count(keys, limit_nr / 4, key), nr);
-
+	count = PC_MIN(count, nr);
 	__asm__("" : "+r"(count)); /* so that it is not counted a second time, with another result */
 	return count - (count > 0);
 }
@@ -140,11 +139,26 @@ RACES_INLINE bool find(const struct pc_shard *shard, uint64_t vol_blk, struct pl
 		return true;
 	if (at->region != region)
 		return enter_leaf(at);
-	at->leaf_idx = last_not_greater(at->node->keys, at->leaf_nr, PC_NODE_NR, pc_key_of(vol_blk));
+	at->leaf_idx = last_not_greater(pc_node_keys_count(at->node, pc_key_of(vol_blk)), at->leaf_nr);
 	if (!enter_leaf(at))
 		return false;
 	pc_leaf_prefetch(shard->pack, at->leaf);
-	at->slot_idx = last_not_greater(at->leaf->keys, at->extent_nr, PC_LEAF_NR, pc_key_of(vol_blk));
+	at->slot_idx = last_not_greater(pc_leaf_keys_count(at->leaf->keys, pc_key_of(vol_blk)), at->extent_nr);
+	return true;
+}
+
+RACES bool pc_shard_peek_one(const struct pc_shard *shard, uint64_t vol_blk, uint64_t end_blk, struct pc_extent *out)
+{
+	uint64_t newest_pos = PC_PEEK(shard->newest_pos);
+	struct place at;
+
+	if (!find(shard, vol_blk, &at) || at.node == NULL)
+		return false;
+	*out = get(shard, &at, newest_pos);
+	if (out->vol_blk > vol_blk || out->vol_blk + out->len_blk < end_blk)
+		return false;
+	if (out->len_blk != end_blk - vol_blk)
+		*out = pc_extent_part(out, vol_blk, (uint32_t)(end_blk - vol_blk));
 	return true;
 }
 

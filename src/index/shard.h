@@ -56,6 +56,19 @@ struct pc_node {
 _Static_assert(sizeof(struct pc_node) % PC_CACHE_LINE_BYTES == 0, "nodes are whole cache lines");
 _Static_assert(PC_NODE_NR % 4 == 0 && offsetof(struct pc_node, keys) % 16 == 0, "searched four by four");
 
+/*
+ * How many keys of a node are not greater: may count up to 4 beyond PC_NODE_NR, and those of places that hold nothing if key is PC_KEY_PAST. (Behind the keys lies what is read with the last
+ * of them.)
+ */
+static inline __attribute__((always_inline)) uint32_t pc_node_keys_count(const struct pc_node *node, int32_t key)
+{
+	const int32_t *keys = (const int32_t *)(const void *)((const char *)node + offsetof(struct pc_node, keys));
+	uint32_t before = 16 * ((uint32_t)(keys[16] <= key) + (keys[32] <= key) + (keys[48] <= key));
+
+	return before + pc_keys_count_16(keys + before, key);
+}
+_Static_assert(PC_NODE_NR > 48 && PC_NODE_NR <= 64 && PC_LEAF_NR == 32, "searched 16 at a time");
+
 /* Where an extent is, or would be. */
 struct pc_shard_at {
 	uint32_t node_idx;
@@ -229,8 +242,9 @@ uint32_t pc_shard_lookup_locked(const struct pc_shard *shard, uint64_t vol_blk, 
 
 /*
  * The same without the lock, and with max extents at most as before. False: met what no shard looks like at rest. What true gives counts only if the version of the lock, read
- * before, is the same afterwards.
+ * before, is the same afterwards. one: a single extent that has all of the range; false also if there is none.
  */
+bool pc_shard_peek_one(const struct pc_shard *shard, uint64_t vol_blk, uint64_t end_blk, struct pc_extent *out);
 bool pc_shard_peek(const struct pc_shard *shard, uint64_t vol_blk, uint64_t end_blk, struct pc_extent *out,
 		   uint32_t max, uint32_t *out_nr);
 

@@ -163,18 +163,17 @@ static uint32_t find_node(const struct pc_shard *shard, uint64_t vol_blk)
 	return (uint32_t)(base - shard->first_blks);
 }
 
-/* The last of nr keys that is not greater, or the first. */
-static uint32_t last_not_greater(const int32_t *keys, uint32_t vec_nr, uint32_t nr, int32_t key)
+/* The last of nr that is not greater, or the first, if count are not greater of these and of places behind them. */
+static uint32_t last_not_greater(uint32_t count, uint32_t nr)
 {
-	uint32_t count = PC_MIN(pc_keys_count(keys, vec_nr, key), nr);
-
+	count = PC_MIN(count, nr);
 	return count - (count > 0);
 }
 
 /* The leaf where vol_blk belongs, which is in the region of the node. */
 static uint32_t find_leaf(const struct pc_node *node, uint64_t vol_blk)
 {
-	return last_not_greater(node->keys, PC_DIV_UP(node->leaf_nr, 4u), node->leaf_nr, pc_key_of(vol_blk));
+	return last_not_greater(pc_node_keys_count(node, pc_key_of(vol_blk)), node->leaf_nr);
 }
 
 static void prefetch_node(const struct pc_node *node)
@@ -254,7 +253,8 @@ struct pc_shard_at pc_shard_find_locked(const struct pc_shard *shard, uint64_t v
 		pc_leaf_prefetch(shard->pack, node->leaves[at.leaf_idx]);
 	}
 	leaf = node->leaves[at.leaf_idx];
-	at.slot_idx = last_not_greater(leaf->keys, PC_LEAF_NR / 4, node->extent_nrs[at.leaf_idx], pc_key_of(vol_blk));
+	at.slot_idx =
+		last_not_greater(pc_leaf_keys_count(leaf->keys, pc_key_of(vol_blk)), node->extent_nrs[at.leaf_idx]);
 	begin_blk = pc_key_blk(node->region, leaf->keys[at.slot_idx]);
 	if (begin_blk + pc_leaf_len_blk(shard->pack, leaf, at.slot_idx) <= vol_blk) {
 		at.slot_idx++;

@@ -86,7 +86,8 @@ static int load_crc_pieces(struct pc_media *media, uint64_t media_off, uint8_t *
 	return 0;
 }
 
-int pc_media_load_crc(struct pc_media *media, uint64_t media_off, void *dst, size_t len, uint32_t *out_crc)
+static __attribute__((noinline)) int load_crc_any(struct pc_media *media, uint64_t media_off, void *dst, size_t len,
+						  uint32_t *out_crc)
 {
 	size_t line_nr = len / PC_CACHE_LINE_BYTES, done = 0;
 	uint32_t crc = 0;
@@ -104,5 +105,19 @@ int pc_media_load_crc(struct pc_media *media, uint64_t media_off, void *dst, siz
 		rc = load_crc_pieces(media, media_off + done, (uint8_t *)dst + done, len - done, &crc);
 	if (!rc)
 		*out_crc = crc;
+	return rc;
+}
+
+int pc_media_load_crc(struct pc_media *media, uint64_t media_off, void *dst, size_t len, uint32_t *out_crc)
+{
+	uint32_t reg = UINT32_MAX;
+	int rc;
+
+	if (!media->kernel || media->stage || len % PC_CACHE_LINE_BYTES != 0)
+		return load_crc_any(media, media_off, dst, len, out_crc);
+	assert(media_off <= media->len_bytes && len <= media->len_bytes - media_off);
+	rc = media->kernel->load_crc(dst, media->base + media_off, len / PC_CACHE_LINE_BYTES, &reg);
+	if (!rc)
+		*out_crc = ~reg;
 	return rc;
 }

@@ -9,7 +9,7 @@
 
 #include "model.h"
 
-#include "index/leaf.h"
+#include "index/shard.h"
 
 /* The largest number of segments, of blocks in one, of slots; bytes beside the word. */
 struct layout {
@@ -305,7 +305,9 @@ static void test_keys_are_counted(void **state)
 
 	(void)state;
 	for (uint32_t round = 0; round < 20000; round++) {
-		_Alignas(16) int32_t keys[60];
+		static struct pc_node node;
+		int32_t *keys = node.keys;
+		uint32_t leaf_count = 0;
 		uint64_t blk = round % 3 == 0 ? 0 : rnd(&dice) % (UINT64_C(1) << 32);
 		uint64_t wanted = rnd(&dice) % (UINT64_C(1) << 32);
 		uint32_t count = 0;
@@ -314,10 +316,12 @@ static void test_keys_are_counted(void **state)
 			keys[i] = pc_key_of(blk);
 			assert_int_equal(pc_key_blk(7, keys[i]), UINT64_C(7) << 32 | blk);
 			count += blk <= wanted;
+			leaf_count += i < PC_LEAF_NR && blk <= wanted;
 			blk += rnd(&dice) % (UINT64_C(1) << (1 + round % 30));
 			blk = PC_MIN(blk, UINT64_C(0xffffffff));
 		}
-		assert_int_equal(pc_keys_count(keys, 15, pc_key_of(wanted)), count);
+		assert_int_equal(PC_MIN(pc_node_keys_count(&node, pc_key_of(wanted)), 60u), count);
+		assert_int_equal(pc_leaf_keys_count(keys, pc_key_of(wanted)), leaf_count);
 	}
 }
 
