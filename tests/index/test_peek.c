@@ -14,8 +14,10 @@ static void before_load(void);
 /* The same code, with a place for a change before each load. */
 #define PC_PEEK(x) (before_load(), __atomic_load_n(&(x), __ATOMIC_RELAXED))
 #define pc_shard_peek stepped_peek
+#define pc_shard_peek_one stepped_peek_one
 #include "index/peek.c"
 #undef pc_shard_peek
+#undef pc_shard_peek_one
 
 #define MAX 16u
 
@@ -91,7 +93,7 @@ static void shape_full_node(struct pc_index *index)
 }
 static void shape_nodes(struct pc_index *index)
 {
-	fill(index, 8000, 8);
+	fill(index, 5000, 8);
 }
 static void shape_full_root(struct pc_index *index)
 {
@@ -160,7 +162,8 @@ struct outcome {
 	struct pc_extent out[MAX];
 };
 
-static struct outcome look_up(struct pc_index *index, uint64_t vol_blk, uint32_t len)
+/* one: of a single extent that has all of the range. */
+static struct outcome look_up(struct pc_index *index, uint64_t vol_blk, uint32_t len, bool one)
 {
 	struct pc_shard *shard = pc_index_shards(index);
 	uint64_t version = pc_spin_version(&shard->lock);
@@ -168,26 +171,35 @@ static struct outcome look_up(struct pc_index *index, uint64_t vol_blk, uint32_t
 
 	stage.load_nr = 0;
 	outcome.nr = 0;
-	outcome.whole = stepped_peek(shard, vol_blk, vol_blk + len, outcome.out, MAX, &outcome.nr);
+	if (one) {
+		outcome.whole = stepped_peek_one(shard, vol_blk, vol_blk + len, outcome.out);
+		outcome.nr = outcome.whole;
+	} else {
+		outcome.whole = stepped_peek(shard, vol_blk, vol_blk + len, outcome.out, MAX, &outcome.nr);
+	}
 	outcome.counts = pc_spin_is_unchanged(&shard->lock, version);
 	return outcome;
 }
 
-static void check_undisturbed(struct pc_index *index, uint64_t vol_blk, uint32_t len, const struct outcome *outcome)
+static void check_undisturbed(struct pc_index *index, uint64_t vol_blk, uint32_t len, bool one,
+			      const struct outcome *outcome)
 {
 	struct pc_extent out[MAX];
 	uint32_t nr;
 
-	assert_true(outcome->whole && outcome->counts);
+	assert_true(outcome->counts);
 	pc_index_lock(index, 1);
 	nr = pc_index_lookup_locked(index, vol_blk, len, out, MAX);
 	pc_index_unlock(index, 1);
+	assert_int_equal(outcome->whole, !one || (nr == 1 && out[0].vol_blk == vol_blk && out[0].len_blk == len));
+	if (!outcome->whole)
+		return;
 	assert_int_equal(outcome->nr, nr);
 	assert_memory_equal(outcome->out, out, nr * sizeof(*out));
 }
 
 /* True: the look-up was over before change_at. */
-static bool run(uint32_t shape_idx, uint32_t change_idx, uint64_t vol_blk, uint32_t len, uint32_t change_at)
+static bool run(uint32_t shape_idx, uint32_t change_idx, uint64_t vol_blk, uint32_t len, bool one, uint32_t change_at)
 {
 	struct pc_index_params params = model_params(1, SPACE_BLK);
 	struct outcome outcome;
@@ -197,10 +209,10 @@ static bool run(uint32_t shape_idx, uint32_t change_idx, uint64_t vol_blk, uint3
 	shapes[shape_idx](stage.index);
 	stage.change_at = change_at;
 	stage.change = changes[change_idx];
-	outcome = look_up(stage.index, vol_blk, len);
+	outcome = look_up(stage.index, vol_blk, len, one);
 	over = stage.load_nr <= change_at;
 	if (over)
-		check_undisturbed(stage.index, vol_blk, len, &outcome);
+		check_undisturbed(stage.index, vol_blk, len, one, &outcome);
 	else
 		assert_false(outcome.counts);
 	assert_true(outcome.nr <= MAX);
@@ -214,7 +226,9 @@ static void test_any_change_before_any_load(void **state)
 	static const struct {
 		uint64_t vol_blk;
 		uint32_t len;
-	} ranges[] = { { 2000, 8 }, { 1990, 64 }, { OTHER_REGION + 2000, 8 }, { 30000, 8 } };
+		bool one;
+	} ranges[] = { { 2000, 8, false }, { 1990, 64, false }, { OTHER_REGION + 2000, 2, false }, { 30000, 8, false },
+		       { 2000, 2, true },  { 2001, 1, true },   { OTHER_REGION + 2000, 2, true } };
 
 	(void)state;
 	for (uint32_t shape_idx = 0; shape_idx < PC_ARRAY_NR(shapes); shape_idx++) {
@@ -222,7 +236,8 @@ static void test_any_change_before_any_load(void **state)
 			for (uint32_t i = 0; i < PC_ARRAY_NR(ranges); i++) {
 				uint32_t change_at = 0;
 
-				while (!run(shape_idx, change_idx, ranges[i].vol_blk, ranges[i].len, change_at))
+				while (!run(shape_idx, change_idx, ranges[i].vol_blk, ranges[i].len, ranges[i].one,
+					    change_at))
 					change_at++;
 				assert_true(change_at > 0);
 			}
