@@ -93,7 +93,7 @@ static void shape_full_node(struct pc_index *index)
 }
 static void shape_nodes(struct pc_index *index)
 {
-	fill(index, 5000, 8);
+	fill(index, 3000, 8);
 }
 static void shape_full_root(struct pc_index *index)
 {
@@ -149,7 +149,7 @@ static void change_root(struct pc_index *index)
 	pc_index_lock(index, 1);
 	assert_int_equal(pc_shard_reserve_slow_locked(shard, shard->root_cap * 16), 0);
 	pc_index_unlock(index, 1);
-	fill(index, 4000, 3);
+	fill(index, 100, 3);
 }
 static void (*const changes[])(struct pc_index *index) = { change_insert,    change_overwrite, change_erase_some,
 							   change_erase_all, change_all_anew,  change_split,
