@@ -32,4 +32,17 @@
 
 #define PC_ARRAY_NR(a) (sizeof(a) / sizeof((a)[0]))
 
+/*
+ * Asks for a line that will be stored to, and does not wait; never faults. In the state that a store needs: another processor may have it, and what it takes to get it from there comes once
+ * then, and not at the store, or at the locked instruction behind it. (A compiler that may not assume prefetchw makes a prefetch for a load out of its builtin; processors that do not know it do nothing.)
+ */
+static inline void pc_prefetch_store(const void *at)
+{
+#if defined(__x86_64__)
+	__asm__ volatile("prefetchw %0" : : "m"(*(const char *)at));
+#else
+	__builtin_prefetch(at, 1);
+#endif
+}
+
 #endif

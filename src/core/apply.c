@@ -14,6 +14,8 @@
 
 #include "base/sched.h"
 
+#define ALONE(x) (*(const volatile __typeof__(x) *)&(x)) /* a load of its own */
+
 uint32_t pc_apply_piece_nr(const struct pcache *cache, uint64_t vol_blk, uint64_t len_blk, bool has_data)
 {
 	uint64_t stripe_end = pc_index_stripe_end(cache->index, vol_blk), pieces;
@@ -67,6 +69,15 @@ static void give_up(const struct pc_apply *apply, const struct pc_extent *piece)
 	pc_segmap_unref(&cache->map, piece->seg_id, apply->share_idx, piece->len_blk);
 }
 
+/* What give_up needs, field by field: a wide load of what has just been stored in narrow parts would wait until these have left the processor's queue, behind the stores of the data. */
+static inline void keep(struct pc_extent *kept, const struct pc_extent *piece)
+{
+	kept->pos = ALONE(piece->pos);
+	kept->len_blk = ALONE(piece->len_blk);
+	kept->seg_id = ALONE(piece->seg_id);
+	kept->flags = ALONE(piece->flags);
+}
+
 void pc_apply_displaced(void *ctx, const struct pc_extent *piece)
 {
 	struct pc_apply *apply = ctx;
@@ -77,9 +88,9 @@ void pc_apply_displaced(void *ctx, const struct pc_extent *piece)
 		give_up(apply, piece);
 		return;
 	}
-	apply->kept[apply->kept_nr++] = *piece;
+	keep(&apply->kept[apply->kept_nr++], piece);
 	/* What is counted after the fence; of a piece without data, segment 0, which nobody needs. */
-	__builtin_prefetch(pc_segmap_share(&apply->cache->map, piece->seg_id, apply->share_idx), 1);
+	pc_prefetch_store(pc_segmap_share(&apply->cache->map, piece->seg_id, apply->share_idx));
 }
 
 void pc_apply_give_up(struct pc_apply *apply)

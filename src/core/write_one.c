@@ -81,8 +81,6 @@ static bool commit_locked(struct pcache *cache, const void *buf, const struct pc
 		return false;
 	/* Read after the position was reserved: a flush announces itself before it takes its own position. */
 	apply.epoch_pos = atomic_load_explicit(&cache->log.epoch_pos, memory_order_acquire);
-	/* The index's cache misses come while the data is copied. */
-	pc_index_prefetch_locked(cache->index, key->vol_blk);
 	crc = store(cache, buf, key, apply.pos);
 	/* Behind the lock nobody sees the index before the fence. */
 	insert_locked(&apply, key, crc);
@@ -102,13 +100,18 @@ bool pc_write_one(struct pcache *cache, const void *buf, uint64_t blk, uint32_t 
 	uint32_t idx;
 	bool done;
 
-	if (!is_usual(cache, blk, len_blk) || !pc_heads_alloc_one(&cache->heads, len_blk, &piece))
+	if (!is_usual(cache, blk, len_blk))
+		return false;
+	idx = pc_index_shard_idx(cache->index, blk);
+	/* What is not in this processor's caches comes while the stores of the last write drain, and not behind the locked instructions. */
+	pc_index_prefetch(cache->index, blk);
+	pc_log_prefetch(&cache->log, idx);
+	if (!pc_heads_alloc_one(&cache->heads, len_blk, &piece))
 		return false;
 	key.gen = piece.gen;
 	key.seg_id = piece.seg_id;
 	key.seg_blk = (uint16_t)piece.seg_blk;
 	PC_YIELD(WRITE_ROOM);
-	idx = pc_index_shard_idx(cache->index, blk);
 	pc_index_lock(cache->index, UINT64_C(1) << idx);
 	done = commit_locked(cache, buf, &key, idx);
 	if (done)

@@ -285,6 +285,11 @@ bool pc_index_peek_one(struct pc_index *index, uint64_t vol_blk, uint64_t len_bl
 	return found;
 }
 
+void pc_index_prefetch(const struct pc_index *index, uint64_t vol_blk)
+{
+	pc_shard_prefetch(&index->shards[pc_index_shard_idx(index, vol_blk)], vol_blk);
+}
+
 void pc_index_prefetch_locked(struct pc_index *index, uint64_t vol_blk)
 {
 	pc_shard_prefetch_locked(shard_of(index, vol_blk), vol_blk);

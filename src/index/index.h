@@ -115,6 +115,8 @@ void pc_index_insert_locked(struct pc_index *index, const struct pc_extent *exte
 void pc_index_insert_run_locked(struct pc_index *index, const struct pc_extent_run *run, pc_displaced_fn displaced,
 				void *ctx);
 
+/* Asks the processor for what a lock and an insertion at vol_blk will store to, and does not wait. No lock is needed: what it finds may be of the past. */
+void pc_index_prefetch(const struct pc_index *index, uint64_t vol_blk);
 /* Asks the processor for what an insertion at vol_blk will need, and does not wait. For a caller that has other work before the insertion. The shard is locked. */
 void pc_index_prefetch_locked(struct pc_index *index, uint64_t vol_blk);
 /* Asks for what pc_index_prefetch_locked has to look at: for a caller with many insertions, who calls this for all of them first. */

@@ -110,14 +110,15 @@ RACES_INLINE uint32_t find_node(const uint64_t *first_blks, uint32_t node_nr, ui
 	return (uint32_t)(base - first_blks);
 }
 
-/* The last extent that begins at or before vol_blk, or one behind it. True and node NULL: there is none. */
-RACES_INLINE bool find(const struct pc_shard *shard, uint64_t vol_blk, struct place *at)
+/* The leaf where vol_blk belongs, and, in another region, its first extent: *out_inside is false. True and node NULL: there is none. */
+RACES_INLINE bool find_leaf(const struct pc_shard *shard, uint64_t vol_blk, struct place *at, bool *out_inside)
 {
 	uint32_t node_nr = PC_PEEK(shard->node_nr), region = (uint32_t)(vol_blk >> 32);
 	const uint64_t *first_blks = PC_PEEK(shard->first_blks);
 	uint64_t cap;
 
 	at->node = NULL;
+	*out_inside = false;
 	if (node_nr == 0)
 		return true;
 	if (first_blks == NULL)
@@ -140,8 +141,19 @@ RACES_INLINE bool find(const struct pc_shard *shard, uint64_t vol_blk, struct pl
 	if (at->region != region)
 		return enter_leaf(at);
 	at->leaf_idx = last_not_greater(pc_node_keys_count(at->node, pc_key_of(vol_blk)), at->leaf_nr);
-	if (!enter_leaf(at))
+	*out_inside = true;
+	return enter_leaf(at);
+}
+
+/* The last extent that begins at or before vol_blk, or one behind it. True and node NULL: there is none. */
+RACES_INLINE bool find(const struct pc_shard *shard, uint64_t vol_blk, struct place *at)
+{
+	bool inside;
+
+	if (!find_leaf(shard, vol_blk, at, &inside))
 		return false;
+	if (!inside)
+		return true;
 	pc_leaf_prefetch(shard->pack, at->leaf);
 	at->slot_idx = last_not_greater(pc_leaf_keys_count(at->leaf->keys, pc_key_of(vol_blk)), at->extent_nr);
 	return true;
@@ -160,6 +172,19 @@ RACES bool pc_shard_peek_one(const struct pc_shard *shard, uint64_t vol_blk, uin
 	if (out->len_blk != end_blk - vol_blk)
 		*out = pc_extent_part(out, vol_blk, (uint32_t)(end_blk - vol_blk));
 	return true;
+}
+
+RACES void pc_shard_prefetch(const struct pc_shard *shard, uint64_t vol_blk)
+{
+	struct place at;
+	bool inside;
+
+	for (size_t line = 0; line < sizeof(*shard); line += PC_CACHE_LINE_BYTES)
+		pc_prefetch_store((const char *)shard + line);
+	if (!find_leaf(shard, vol_blk, &at, &inside) || !inside)
+		return;
+	for (uint32_t line = 0; line < shard->pack->leaf_bytes; line += PC_CACHE_LINE_BYTES)
+		pc_prefetch_store((const char *)at.leaf + line);
 }
 
 RACES bool pc_shard_peek(const struct pc_shard *shard, uint64_t vol_blk, uint64_t end_blk, struct pc_extent *out,

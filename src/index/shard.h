@@ -180,6 +180,8 @@ static inline struct pc_node *pc_shard_node_take(struct pc_shard *shard)
 	return node;
 }
 
+/* Asks for what a change at vol_blk will store to, the lock as well; does not wait. Without the lock. */
+void pc_shard_prefetch(const struct pc_shard *shard, uint64_t vol_blk);
 /* Asks for the leaf where vol_blk belongs to be brought into the processor's caches; does not wait for it. */
 void pc_shard_prefetch_locked(struct pc_shard *shard, uint64_t vol_blk);
 /* The same for what pc_shard_prefetch_locked will look at. */

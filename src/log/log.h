@@ -96,6 +96,12 @@ uint64_t pc_log_media_off(const struct pc_log *log, uint64_t pos);
  * (nothing reserved; the slot is idle again), PCACHE_E_FAILSTOP. After 0 the caller stores the kset (pc_log_store), fences, and calls pc_log_done.
  */
 int pc_log_reserve(struct pc_log *log, uint32_t idx, uint32_t slot_nr, enum pc_log_user user, uint64_t *out_pos);
+/* Asks for what a reservation stores to. */
+static inline void pc_log_prefetch(const struct pc_log *log, uint32_t idx)
+{
+	pc_prefetch_store(&log->inflight[idx]);
+	pc_prefetch_store(&log->head);
+}
 /* Stores a sealed kset at its reserved position; durable after the next fence of this thread. */
 void pc_log_store(struct pc_log *log, uint64_t pos, const void *kset, uint32_t slot_nr);
 

@@ -15,9 +15,11 @@ static void before_load(void);
 #define PC_PEEK(x) (before_load(), __atomic_load_n(&(x), __ATOMIC_RELAXED))
 #define pc_shard_peek stepped_peek
 #define pc_shard_peek_one stepped_peek_one
+#define pc_shard_prefetch stepped_prefetch
 #include "index/peek.c"
 #undef pc_shard_peek
 #undef pc_shard_peek_one
+#undef pc_shard_prefetch
 
 #define MAX 16u
 
