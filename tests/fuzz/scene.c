@@ -263,7 +263,7 @@ void scene_end(struct scene *s)
 
 static void set(struct pcache_config *config, enum pcache_option option, uint64_t value)
 {
-	if (pcache_config_set(config, option, value) != 0)
+	if (pcache_config_set(config, (int)option, value) != 0)
 		abort();
 }
 
