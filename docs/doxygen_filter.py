@@ -19,7 +19,8 @@ for table, rows in re.findall(r"#define (PCACHE_\w+_TABLE)\(X\)([^\n]*)", joined
         fields = re.findall(r"\"(?:\\.|[^\"])*\"(?:\s*\"(?:\\.|[^\"])*\")*|[^,\"\s][^,\"]*\([^)]*\)|[^,\"\s][^,]*", row)
         doc = re.sub(r'"\s*"', "", fields[-1]).strip().strip('"')
         if table == "PCACHE_ERROR_TABLE":
-            values.append(f"{fields[0]} = {fields[1].strip()} /**< {doc} */")
+            text = re.sub(r'"\s*"', "", fields[2]).strip().strip('"')
+            values.append(f"{fields[0]} = {fields[1].strip()} /**< {text}. {doc} */")
         else:
             kind = re.sub(r'"', "", fields[2])
             values.append(f"{fields[0]} /**< {fields[1].strip()}, {kind}: {doc} */")

@@ -10,7 +10,7 @@ set -u
 cd "$(dirname "$0")/.." || exit 1
 . tests/need.sh
 need_packages gcc g++ libc6-dev clang libclang-rt-14-dev binutils cmake ninja-build patch pkg-config python3 libpmem2-dev libisal-dev \
-	liburing-dev libcmocka-dev doxygen nbdkit nbdkit-plugin-dev libnbd-bin python3-libnbd fio valgrind e2fsprogs jq procps util-linux xxd ||
+	liburing-dev systemtap-sdt-dev libcmocka-dev doxygen nbdkit nbdkit-plugin-dev libnbd-dev libnbd-bin python3-libnbd fio valgrind e2fsprogs jq procps util-linux xxd ||
 	exit 1
 
 export LC_ALL=C

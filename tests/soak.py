@@ -58,6 +58,8 @@ def parts(build):
         sim("crash", "pcache-crash-sim", "--no-shrink"),
         sim("crash-deep", "pcache-crash-sim", "--no-shrink", "--depth", "3", seconds=30),
         sim("sched", "pcache-sched-sim", seconds=60),
+        Part("batch", [f"{bin_dir}/pcache-batch-sim", "--seconds", "30", "--seed", "{seed}", "--json"], lambda text: {
+            "large batches": json.loads(text)["cases"], "batch states": json.loads(text)["states"]}, seconds=30),
         Part("faults", [f"{bin_dir}/pcache-fault-matrix"], lambda text: {
             "faults injected: " + " ".join(title.split()): int(nr)
             for title, nr in re.findall(r"^([A-Z][^|\n]*)\n\n\|(?:.|\n)*?^(\d+) injections", text, re.M)}),

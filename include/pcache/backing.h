@@ -83,7 +83,8 @@ struct pcache_backing_ops {
  *
  * Does not block. Since 0.9.
  */
-PCACHE_API int pcache_backing_new(const struct pcache_backing_ops *ops, void *user, struct pcache_backing **out_backing);
+PCACHE_API int pcache_backing_new(const struct pcache_backing_ops *ops, void *user,
+				  struct pcache_backing **out_backing);
 
 /** Opens the file for reading only: write-back is then impossible (-EROFS). For inspection. */
 #define PCACHE_BACKING_FILE_RDONLY 1u

@@ -16,47 +16,72 @@ extern "C" {
 struct pcache_config;
 
 /**
- * The table of options: id, name, kind, default, lowest, highest, unit, meaning.
- * Kind U64 is a plain number, BYTES accepts K, M, G and T suffixes (powers of 1024), BOOL accepts on/off, and an ENUM lists its
- * words in order, the value being the index.
+ * The table of options: id, name, kind, default, lowest, highest, unit, when, meaning. All else about options comes from it: ids, setters by number and by text, what
+ * pcache_option_describe() says, and docs/OPTIONS.md.
+ *
+ * Kind U64 is a plain number, BYTES accepts K, M, G and T suffixes (powers of 1024), BOOL accepts on/off, and an ENUM lists its words in order, the value being the
+ * index. When: FORMAT, OPEN, both, or LIVE, which is OPEN and pcache_option_set() on an open cache. The default is also the meaning of an option that nobody set.
  */
 #define PCACHE_OPTION_TABLE(X) \
-	X(PCACHE_OPT_CACHE_BYTES, "cache_bytes", BYTES, 0, 0, UINT64_MAX, "bytes", \
-	  "format: size of the cache file; 0 keeps the size of an existing file or device") \
-	X(PCACHE_OPT_BLOCK_BYTES, "block_bytes", BYTES, 512, 512, 4096, "bytes", \
-	  "format: cache block, 512 or 4096; every request is a multiple of it") \
-	X(PCACHE_OPT_SEGMENT_BYTES, "segment_bytes", BYTES, 0, 0, 16777216, "bytes", \
-	  "format: segment size, a power of two of at least 4 KiB; 0 takes the largest that gives 64 segments") \
-	X(PCACHE_OPT_DATA_CRC, "data_crc", BOOL, 1, 0, 1, "", "format: keep and verify a CRC32C of all data") \
-	X(PCACHE_OPT_FORCE, "force", BOOL, 0, 0, 1, "", "format: destroy a cache that is there, dirty data included") \
-	X(PCACHE_OPT_GC_PERCENT, "gc_percent", U64, 70, 0, 90, "percent", \
-	  "share of used segments above which clean data is evicted; format records it, open with a value changes it") \
-	X(PCACHE_OPT_ORDERING, "ordering", ENUM("strict,batch"), 0, 0, 1, "", \
-	  "order of write-back: strict keeps the backing crash-consistent at all times, batch at checkpoints and after a drain") \
-	X(PCACHE_OPT_COMMIT, "commit", ENUM("auto,write,flush"), 0, 0, 2, "", \
+	X(PCACHE_OPT_CACHE_BYTES, "cache_bytes", BYTES, 0, 0, UINT64_MAX, "bytes", FORMAT, \
+	  "size of the cache file; 0 keeps the size of an existing file or device") \
+	X(PCACHE_OPT_BLOCK_BYTES, "block_bytes", BYTES, 512, 512, 4096, "bytes", FORMAT, \
+	  "cache block, 512 or 4096; every request is a multiple of it") \
+	X(PCACHE_OPT_SEGMENT_BYTES, "segment_bytes", BYTES, 0, 0, 16777216, "bytes", FORMAT, \
+	  "segment size, a power of two of at least 4 KiB; 0 takes the largest that gives 64 segments") \
+	X(PCACHE_OPT_DATA_CRC, "data_crc", BOOL, 1, 0, 1, "", FORMAT, "keep and verify a CRC32C of all data") \
+	X(PCACHE_OPT_FORCE, "force", BOOL, 0, 0, 1, "", FORMAT, "destroy a cache that is there, dirty data included") \
+	X(PCACHE_OPT_GC_PERCENT, "gc_percent", U64, 70, 0, 90, "percent", FORMAT_AND_LIVE, \
+	  "share of used segments above which clean data is evicted; kept in the cache: format records it, open with " \
+	  "a value and pcache_option_set() change it") \
+	X(PCACHE_OPT_ORDERING, "ordering", ENUM("strict,batch"), 0, 0, 1, "", FORMAT_AND_OPEN, \
+	  "order of write-back: strict keeps the backing crash-consistent at all times, batch at checkpoints and " \
+	  "after a drain") \
+	X(PCACHE_OPT_COMMIT, "commit", ENUM("auto,write,flush"), 0, 0, 2, "", OPEN, \
 	  "when a completed write is durable: on return, or at the next flush; auto takes what the media does best") \
-	X(PCACHE_OPT_COMMIT_GUARD, "commit_guard", ENUM("crc,fence"), 0, 0, 1, "", \
+	X(PCACHE_OPT_COMMIT_GUARD, "commit_guard", ENUM("crc,fence"), 0, 0, 1, "", OPEN, \
 	  "what tells a torn write after a crash: the data CRC, or a fence of its own between data and log record") \
-	X(PCACHE_OPT_READ_CACHE, "read_cache", BOOL, 1, 0, 1, "", "keep data read from the backing in the cache") \
-	X(PCACHE_OPT_MAINTENANCE, "maintenance", ENUM("thread,caller"), 0, 0, 1, "", \
+	X(PCACHE_OPT_READ_CACHE, "read_cache", BOOL, 1, 0, 1, "", LIVE, \
+	  "keep data read from the backing in the cache") \
+	X(PCACHE_OPT_MAINTENANCE, "maintenance", ENUM("thread,caller"), 0, 0, 1, "", OPEN, \
 	  "who runs write-back, eviction and log cleaning: worker threads, or the caller by pcache_maintain()") \
-	X(PCACHE_OPT_FULL_POLICY, "full_policy", ENUM("wait,error"), 0, 0, 1, "", \
+	X(PCACHE_OPT_FULL_POLICY, "full_policy", ENUM("wait,error"), 0, 0, 1, "", LIVE, \
 	  "a write that finds the cache full waits for space, or fails with PCACHE_E_FULL") \
-	X(PCACHE_OPT_WRITEBACK_DELAY_MS, "writeback_delay_ms", U64, 1000, 0, 3600000, "ms", \
+	X(PCACHE_OPT_WRITEBACK_DELAY_MS, "writeback_delay_ms", U64, 1000, 0, 3600000, "ms", LIVE, \
 	  "time that dirty data may rest before write-back begins when there is no pressure") \
-	X(PCACHE_OPT_READ_ONLY, "read_only", BOOL, 0, 0, 1, "", \
+	X(PCACHE_OPT_READ_ONLY, "read_only", BOOL, 0, 0, 1, "", OPEN, \
 	  "open without storing anything to the cache or the backing; only after a clean close") \
-	X(PCACHE_OPT_STATS_PAGE, "stats_page", BOOL, 0, 0, 1, "", \
+	X(PCACHE_OPT_STATS_PAGE, "stats_page", BOOL, 0, 0, 1, "", OPEN, \
 	  "publish live statistics in the file PATH.stats next to the cache, for `pcache info`") \
-	X(PCACHE_OPT_MEDIA_GUARD, "media_guard", BOOL, 0, 0, 1, "", \
-	  "open: a SIGBUS of the media where cached data is loaded becomes an error; installs a signal handler")
+	X(PCACHE_OPT_MEDIA_GUARD, "media_guard", BOOL, 0, 0, 1, "", OPEN, \
+	  "a SIGBUS of the media where cached data is loaded becomes an error; installs a signal handler") \
+	X(PCACHE_OPT_GRANULARITY, "granularity", ENUM("byte,cache_line,page"), 2, 0, 2, "", OPEN, \
+	  "coarsest granularity of the media that is accepted; on coarser media open is PCACHE_E_PLATFORM") \
+	X(PCACHE_OPT_CREATE, "create", BOOL, 0, 0, 1, "", OPEN, \
+	  "a path that does not exist becomes a new cache by the options of format; what exists is never formatted") \
+	X(PCACHE_OPT_LATENCY, "latency", BOOL, 0, 0, 1, "", LIVE, \
+	  "keep histograms of how long calls take, for pcache_latency_get(); some 40 ns for each call") \
+	X(PCACHE_OPT_IO_THREADS, "io_threads", U64, 4, 1, 64, "threads", OPEN, \
+	  "most threads for what asynchronous calls have to wait for; each is started when it is first needed") \
+	X(PCACHE_OPT_DIRTY_START_PERCENT, "dirty_start_percent", U64, 100, 0, 100, "percent", LIVE, \
+	  "share of the segments with dirty data above which write-back does not wait for writeback_delay_ms; 100: " \
+	  "none; of the worker threads") \
+	X(PCACHE_OPT_DIRTY_LIMIT_PERCENT, "dirty_limit_percent", U64, 100, 1, 100, "percent", LIVE, \
+	  "share of the segments that dirty data may fill: a write that finds it reached waits or fails as " \
+	  "full_policy says; 100: no limit") \
+	X(PCACHE_OPT_DIRTY_AGE_MAX_MS, "dirty_age_max_ms", U64, 0, 0, 86400000, "ms", LIVE, \
+	  "age by which dirty data is durable on the backing, as far as that is fast enough; 0: none; of the worker " \
+	  "threads") \
+	X(PCACHE_OPT_WRITEBACK_RATE, "writeback_rate", BYTES, 0, 0, 1099511627776, "bytes/s", LIVE, \
+	  "most that write-back writes where nothing is urgent: not for room, dirty_limit_percent, dirty_age_max_ms " \
+	  "or a drain; 0: as much as the backing takes; of the worker threads")
 
 /** Option ids, from #PCACHE_OPTION_TABLE. */
 enum pcache_option {
-#define PCACHE_OPTION_ENUM(id, name, kind, def, lo, hi, unit, doc) id,
+#define PCACHE_OPTION_ENUM(id, name, kind, def, lo, hi, unit, when, doc) id,
 	PCACHE_OPTION_TABLE(PCACHE_OPTION_ENUM)
 #undef PCACHE_OPTION_ENUM
-	PCACHE_OPT_NR /**< number of options */
+		PCACHE_OPT_NR /**< number of options */
 };
 
 /**
@@ -131,6 +156,16 @@ PCACHE_API int pcache_config_get(const struct pcache_config *config, int option,
  */
 PCACHE_API int pcache_config_set_str(struct pcache_config *config, const char *name, const char *value);
 
+/**
+ * Sets many options by a list "name=value,name=value,...", as front-ends get it on a command line. All or none.
+ *
+ * @param text       the list; no blanks; may be empty; the last of two values for one option counts.
+ * @param out_bad_at offset in @a text of the first pair that was refused, set on -EINVAL and -ENOENT only; may be NULL.
+ * @return 0, -EINVAL (NULL config or text; a pair without =, or a text that is no value of its option), -ENOENT (no such option). Nothing is set on failure. Does not
+ *         block. Since 0.9.
+ */
+PCACHE_API int pcache_config_parse(struct pcache_config *config, const char *text, size_t *out_bad_at);
+
 /** Sets the callback for log messages; NULL drops them (the default). @return 0, -EINVAL (NULL config). Since 0.9. */
 PCACHE_API int pcache_config_set_log(struct pcache_config *config, pcache_log_fn fn, void *user);
 
@@ -140,6 +175,78 @@ PCACHE_API int pcache_config_set_log(struct pcache_config *config, pcache_log_fn
  * @param uuid 16 bytes; copied. @return 0, -EINVAL (NULL). Does not block. Since 0.9.
  */
 PCACHE_API int pcache_config_set_backing_uuid(struct pcache_config *config, const uint8_t *uuid);
+
+/** Kinds of options. */
+#define PCACHE_OPTION_U64 0u
+#define PCACHE_OPTION_BYTES 1u /**< see #PCACHE_OPTION_U64 */
+#define PCACHE_OPTION_BOOL 2u /**< see #PCACHE_OPTION_U64 */
+#define PCACHE_OPTION_WORD 3u /**< one of a list of words: ENUM in the table */
+
+/** Bits of pcache_option_info.when: what looks at the option. */
+#define PCACHE_OPTION_AT_FORMAT 1u
+#define PCACHE_OPTION_AT_OPEN 2u /**< see #PCACHE_OPTION_AT_FORMAT */
+#define PCACHE_OPTION_WHILE_OPEN 4u /**< see #PCACHE_OPTION_AT_FORMAT */
+
+/** One option as the table has it. Set @a struct_bytes before the call; only that many bytes are filled in. All strings are constants. */
+struct pcache_option_info {
+	uint32_t struct_bytes; /**< sizeof(struct pcache_option_info) of the program */
+	uint32_t kind; /**< PCACHE_OPTION_U64, BYTES, BOOL or WORD */
+	uint32_t when; /**< PCACHE_OPTION_AT_* bits */
+	uint32_t reserved; /**< 0 */
+	uint64_t default_value; /**< of a new config */
+	uint64_t lowest; /**< lowest value */
+	uint64_t highest; /**< highest value */
+	const char *name; /**< e.g. "gc_percent" */
+	const char *unit; /**< "bytes", "percent", "ms", or "" */
+	const char *words; /**< of a word: all of them, separated by commas, in the order of their values; else NULL */
+	const char *doc; /**< what it does, one line */
+};
+
+/**
+ * Describes an option; ids run from 0 to #PCACHE_OPT_NR - 1 of the library that is linked, which -ENOENT tells from a newer program's.
+ *
+ * @return 0, -EINVAL (NULL, or @a struct_bytes below 8), -ENOENT (no such option). Thread-safe, does not block. Since 0.9.
+ */
+PCACHE_API int pcache_option_describe(int option, struct pcache_option_info *info);
+
+/** Id of the option of this name. @return 0 or more; -EINVAL (NULL), -ENOENT. Thread-safe, does not block. Since 0.9. */
+PCACHE_API int pcache_option_find(const char *name);
+
+/**
+ * Value out of text, as pcache_config_set_str() takes it.
+ *
+ * @return 0, -EINVAL (NULL, or no value of this option), -ENOENT (no such option). Thread-safe, does not block. Since 0.9.
+ */
+PCACHE_API int pcache_option_parse(int option, const char *text, uint64_t *out_value);
+
+/**
+ * Text of a value, as pcache_option_parse() takes it: "on", "strict", "70", "4294967296".
+ *
+ * @param buf       receives the text and a 0; untouched on failure. 32 bytes are enough for every option.
+ * @param buf_bytes size of @a buf.
+ * @return length of the text; -EINVAL (NULL, or no value of this option), -ENOENT (no such option), -ENOSPC (@a buf is too small). Thread-safe, does not
+ *         block. Since 0.9.
+ */
+PCACHE_API int pcache_option_text(int option, uint64_t value, char *buf, size_t buf_bytes);
+
+struct pcache;
+
+/**
+ * Value of an option that is in force on an open cache: what was asked for, or what was recorded at format, or what "auto" came to. `force` and `create` are 0.
+ *
+ * @return 0, -EINVAL (NULL), -ENOENT (no such option), #PCACHE_E_FORKED. Thread-safe, does not block. Since 0.9.
+ */
+PCACHE_API int pcache_option_get(const struct pcache *cache, int option, uint64_t *out_value);
+
+/**
+ * Changes an option of an open cache, for those marked #PCACHE_OPTION_WHILE_OPEN. Calls that run see the old or the new value; writers that wait for space see the new `full_policy`.
+ *
+ * `gc_percent` is kept in the cache, and durable on return; after a crash inside it is the old or the new one. The others last until close.
+ *
+ * @return 0, -EINVAL (NULL, or out of its limits), -ENOENT (no such option), -EPERM (not while open), #PCACHE_E_FORKED; latency also -ENOMEM; gc_percent also #PCACHE_E_READ_ONLY,
+ *         #PCACHE_E_FAILSTOP, or the errno of the sync at page granularity (the cache is then fail-stop). On failure the old value stays in force. Thread-safe. gc_percent blocks on the sync, the others do not. Since 0.9.
+ */
+PCACHE_API int pcache_option_set(struct pcache *cache, int option, uint64_t value);
 
 #ifdef __cplusplus
 }

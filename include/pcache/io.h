@@ -6,6 +6,8 @@
 #ifndef PCACHE_IO_H
 #define PCACHE_IO_H
 
+#include <sys/uio.h>
+
 #include <pcache/backing.h>
 #include <pcache/config.h>
 #include <pcache/export.h>
@@ -21,7 +23,7 @@ struct pcache;
 #define PCACHE_DURABLE 1u
 /** Flag of reads: data that misses is not kept in the cache. */
 #define PCACHE_NOCACHE 2u
-/** Flag of writes: fail with #PCACHE_E_FULL instead of waiting for space. */
+/** Flag of writes: fail with #PCACHE_E_FULL instead of waiting for space. Of reads: fail with -EAGAIN instead of waiting for the backing. */
 #define PCACHE_NOWAIT 4u
 
 /** One range of a batch. */
@@ -42,7 +44,7 @@ struct pcache_range {
  * @param backing what the cache will stand before: its size and uuid are recorded; it is neither read nor written nor taken over.
  * @return 0, -EINVAL (NULL path or backing, bad combination of options, backing no multiple of the block), -EBUSY (open elsewhere),
  *         -EISDIR, -ENOTSUP (neither a regular file nor device DAX), -ENOSPC, -ENOMEM, #PCACHE_E_TOO_SMALL,
- *         #PCACHE_E_DIRTY, #PCACHE_E_HAS_CACHE, or the errno of open(2), ftruncate(2), posix_fallocate(3), mmap(2) or fsync(2).
+ *         #PCACHE_E_DIRTY, #PCACHE_E_HAS_CACHE, or, for a cache that is there and cannot be read, #PCACHE_E_VERSION, #PCACHE_E_TRUNCATED, #PCACHE_E_CORRUPT; or the errno of open(2), ftruncate(2), posix_fallocate(3), mmap(2) or fsync(2).
  *
  * Blocks on the file system. Since 0.9.
  */
@@ -56,13 +58,18 @@ PCACHE_API uint64_t pcache_format_min_bytes(uint32_t block_bytes);
  *
  * What it shows it has made durable: a later crash never undoes it.
  *
+ * With option `create` a path that does not exist becomes a cache as pcache_format() would make it (`cache_bytes` and the other options of format count then), and gets its name when it is complete:
+ * a crash leaves no file or a whole cache. An empty file or another one is #PCACHE_E_NOT_A_CACHE and stays as it is. Of two processes that create at the same time one
+ * opens the cache, the other gets -EBUSY.
+ *
  * @param path      path of the cache.
  * @param config    options; NULL: defaults. Copied.
  * @param backing   the backing; on success owned by the cache, which frees it in pcache_close(); on failure still the caller's.
  * @param out_cache the open cache.
  * @return 0, -EINVAL (NULL), -EBUSY (open elsewhere, or held by a forked child), -EISDIR, -EACCES and -EROFS (read-only file), -ENOMEM,
  *         -ENOTSUP, #PCACHE_E_NOT_A_CACHE, #PCACHE_E_VERSION, #PCACHE_E_TRUNCATED, #PCACHE_E_HOLES, #PCACHE_E_WRONG_BACKING,
- *         #PCACHE_E_BACKING_SIZE, #PCACHE_E_CORRUPT, #PCACHE_E_READ_ONLY (option read_only on a cache that needs recovery), or the
+ *         #PCACHE_E_BACKING_SIZE, #PCACHE_E_CORRUPT, #PCACHE_E_READ_ONLY (option read_only on a cache that needs recovery), #PCACHE_E_PLATFORM (option granularity); with option create also
+ *         -ENOENT (no such folder), -EOPNOTSUPP (a file system without unnamed files: call pcache_format() first), -ENOSPC, #PCACHE_E_TOO_SMALL, -EINVAL (no cache_bytes); or the
  *         errno of open(2), mmap(2), read(2), fdatasync(2), or the backing's error.
  *
  * Blocks while it reads the log. A crash inside leaves the same choice again. Since 0.9.
@@ -90,8 +97,8 @@ PCACHE_API int pcache_close(struct pcache *cache);
  * @param buf   receives @a len bytes; on failure its content is undefined.
  * @param off   offset in bytes, a multiple of the cache block.
  * @param len   length in bytes, a multiple of the cache block; 0 does nothing.
- * @param flags 0 or #PCACHE_NOCACHE.
- * @return 0, -EINVAL (NULL, unknown flag), #PCACHE_E_UNALIGNED, #PCACHE_E_RANGE, #PCACHE_E_POISONED, #PCACHE_E_FORKED, -ENOMEM, or the backing's error.
+ * @param flags any of #PCACHE_NOCACHE, #PCACHE_NOWAIT.
+ * @return 0, -EINVAL (NULL, unknown flag), -EAGAIN (#PCACHE_NOWAIT, and not all of it is cached), #PCACHE_E_UNALIGNED, #PCACHE_E_RANGE, #PCACHE_E_POISONED, #PCACHE_E_FORKED, or the backing's error.
  *
  * Blocks on the backing for what is not cached. Since 0.9.
  */
@@ -124,7 +131,28 @@ PCACHE_API int pcache_write(struct pcache *cache, const void *buf, uint64_t off,
  *
  * Blocks while the cache is full. Since 0.9.
  */
-PCACHE_API int pcache_write_batch(struct pcache *cache, const struct pcache_range *ranges, uint32_t range_nr, uint32_t flags);
+PCACHE_API int pcache_write_batch(struct pcache *cache, const struct pcache_range *ranges, uint32_t range_nr,
+				  uint32_t flags);
+
+/**
+ * Reads a range into many buffers, one after the other. As pcache_read() otherwise.
+ *
+ * @param iov    @a iov_nr buffers; the length of each is a multiple of the cache block, also 0.
+ * @param iov_nr number of buffers; 0 does nothing.
+ * @return as pcache_read(). Since 0.9.
+ */
+PCACHE_API int pcache_readv(struct pcache *cache, const struct iovec *iov, uint32_t iov_nr, uint64_t off,
+			    uint32_t flags);
+
+/**
+ * Writes a range from many buffers, one after the other: as atomic as pcache_write() of all of it, and cut in the same places beyond pcache_atomic_write_max().
+ *
+ * @param iov    @a iov_nr buffers, not touched after the call returned; the length of each is a multiple of the cache block, also 0.
+ * @param iov_nr number of buffers; 0 does nothing. More than 16 take memory for the call (-ENOMEM).
+ * @return as pcache_write(). Since 0.9.
+ */
+PCACHE_API int pcache_writev(struct pcache *cache, const struct iovec *iov, uint32_t iov_nr, uint64_t off,
+			     uint32_t flags);
 
 /** Largest atomic write or batch in bytes, at least 1 MiB with default segments; 0 if @a cache is NULL. Since 0.9. */
 PCACHE_API uint64_t pcache_atomic_write_max(const struct pcache *cache);
@@ -169,6 +197,28 @@ typedef int (*pcache_progress_fn)(void *user, uint64_t done_bytes, uint64_t tota
  * Blocks on the backing. Since 0.9.
  */
 PCACHE_API int pcache_drain(struct pcache *cache, pcache_progress_fn progress, void *user);
+
+/** Policies of pcache_close_with(): what is to become of dirty data. */
+#define PCACHE_CLOSE_KEEP 0u /**< it stays in the cache, durable, for the next open: as pcache_close() */
+#define PCACHE_CLOSE_DRAIN 1u /**< it is written to the backing first: as pcache_drain() */
+#define PCACHE_CLOSE_CLEAN 2u /**< there is to be none: #PCACHE_E_DIRTY if there is */
+
+/**
+ * Closes with a policy. Unlike pcache_close(), a policy that cannot be kept leaves the cache open and everything as it is, so that the caller may choose another.
+ *
+ * No other call on the handle may be running.
+ *
+ * @param policy     PCACHE_CLOSE_*.
+ * @param progress   of the drain; may be NULL. Not called by the other policies.
+ * @param user       passed to @a progress.
+ * @param out_closed 1: the handle is gone, whatever is returned; 0: the cache is open. Always set; may be NULL only with #PCACHE_CLOSE_KEEP.
+ * @return 0; -EINVAL (NULL cache, unknown policy, missing @a out_closed); #PCACHE_E_DIRTY (policy CLEAN, or DRAIN on a cache that is open read-only, with dirty data);
+ *         #PCACHE_E_POISONED (the same with lost blocks); what pcache_drain() returns (policy DRAIN); of the close itself what pcache_close() returns. Since 0.9.
+ *
+ * Blocks on the backing with policy DRAIN. A crash inside leaves what a crash in pcache_drain() or pcache_close() does.
+ */
+PCACHE_API int pcache_close_with(struct pcache *cache, uint32_t policy, pcache_progress_fn progress, void *user,
+				 int *out_closed);
 
 /**
  * Runs background work (write-back, eviction, log cleaning) in the calling thread: for option maintenance=caller.

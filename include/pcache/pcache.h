@@ -16,9 +16,11 @@
 #ifndef PCACHE_PCACHE_H
 #define PCACHE_PCACHE_H
 
+#include <pcache/async.h>
 #include <pcache/backing.h>
 #include <pcache/config.h>
 #include <pcache/errors.h>
+#include <pcache/event.h>
 #include <pcache/export.h>
 #include <pcache/info.h>
 #include <pcache/io.h>

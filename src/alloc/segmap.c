@@ -250,8 +250,7 @@ uint32_t pc_segmap_dirty_blk(const struct pc_segmap *map, uint32_t seg_id)
 
 	for (uint32_t i = 0; i < map->share_nr; i++)
 		dirty_blk += atomic_load_explicit(&pc_segmap_share(map, seg_id, i)->dirty_blk, memory_order_acquire);
-	/* A request over several shards that comes and goes while the shares are read may show in one of them alone. */
-	return (int32_t)dirty_blk < 0 ? 0 : dirty_blk;
+	return dirty_blk;
 }
 
 /* ---- reclaim ------------------------------------------------------------------------------------------------------- */

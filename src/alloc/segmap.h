@@ -161,6 +161,7 @@ void pc_segmap_give_up(struct pc_segmap *map, uint32_t seg_id, uint32_t blk_nr);
 uint32_t pc_segmap_live_blk(const struct pc_segmap *map, uint32_t seg_id);
 /* At least pc_segmap_live_blk, without the sum. */
 uint32_t pc_segmap_live_max_blk(const struct pc_segmap *map, uint32_t seg_id);
+/* Blocks of dirty index extents, each share as it was when it was read: 0 only if each was 0 then. */
 uint32_t pc_segmap_dirty_blk(const struct pc_segmap *map, uint32_t seg_id);
 
 /* Raises *to to at least pos. */

@@ -18,7 +18,7 @@ const char *pcache_strerror(int err)
 	if (err >= 0)
 		return "success";
 	switch (err) {
-#define ERROR_TEXT(name, value, words) \
+#define ERROR_TEXT(name, value, words, cause) \
 	case name: \
 		return words;
 		PCACHE_ERROR_TABLE(ERROR_TEXT)
@@ -30,10 +30,23 @@ const char *pcache_strerror(int err)
 	return text != NULL ? text : "unknown error";
 }
 
+const char *pcache_errcause(int err)
+{
+	switch (err) {
+#define ERROR_CAUSE(name, value, words, cause) \
+	case name: \
+		return cause;
+		PCACHE_ERROR_TABLE(ERROR_CAUSE)
+#undef ERROR_CAUSE
+	default:
+		return NULL;
+	}
+}
+
 const char *pcache_errname(int err)
 {
 	switch (err) {
-#define ERROR_NAME(name, value, words) \
+#define ERROR_NAME(name, value, words, cause) \
 	case name: \
 		return #name;
 		PCACHE_ERROR_TABLE(ERROR_NAME)

@@ -210,6 +210,7 @@ struct census {
 	uint64_t dirty_tail; /* when the shard was locked */
 	uint64_t live_blk;
 	uint64_t dirty_blk;
+	uint64_t shard_dirty_blk; /* of the shard at hand */
 	uint64_t zero_blk;
 	const char *wrong;
 };
@@ -227,7 +228,7 @@ static enum pc_walk take_census(void *ctx, struct pc_extent *extent)
 	if ((extent->flags & PC_EXT_TYPE_MASK) == PC_EXT_DATA) {
 		census->live_blk += extent->len_blk;
 		if (extent->flags & PC_EXT_DIRTY)
-			census->dirty_blk += extent->len_blk;
+			census->shard_dirty_blk += extent->len_blk;
 		state = atomic_load(&cache->map.segs[extent->seg_id].state);
 		if (state == PC_SS_FREE || state == PC_SS_LOG || state == PC_SS_QUARANTINED)
 			census->wrong = "an extent in a segment that is no data segment";
@@ -235,6 +236,20 @@ static enum pc_walk take_census(void *ctx, struct pc_extent *extent)
 		census->zero_blk += extent->len_blk;
 	}
 	return PC_WALK_KEEP;
+}
+
+/* Each share has what its shard has, so that a sum that is formed while others write shows no dirty segment as clean. */
+static void check_shares_locked(struct census *census, uint32_t shard_idx)
+{
+	const struct pc_segmap *map = &census->cache->map;
+	uint64_t dirty_blk = 0;
+
+	for (uint32_t id = 0; id < map->segment_nr; id++)
+		dirty_blk += atomic_load(&pc_segmap_share(map, id, shard_idx)->dirty_blk);
+	if (dirty_blk != census->shard_dirty_blk)
+		census->wrong = "dirty blocks of a shard do not add up";
+	census->dirty_blk += census->shard_dirty_blk;
+	census->shard_dirty_blk = 0;
 }
 
 const char *pc_cache_check(struct pcache *cache)
@@ -249,6 +264,7 @@ const char *pc_cache_check(struct pcache *cache)
 		pc_index_lock(cache->index, UINT64_C(1) << i);
 		census.dirty_tail = pc_layout_tail(&cache->layout).dirty_tail_pos;
 		pc_index_walk_shard_locked(cache->index, i, take_census, &census);
+		check_shares_locked(&census, i);
 		pc_index_unlock(cache->index, UINT64_C(1) << i);
 	}
 	for (uint32_t id = 0; id < cache->map.segment_nr; id++) {

@@ -4,7 +4,9 @@
 
 #include "api/handle.h"
 #include "api/internal.h"
+#include "api/timed.h"
 #include "base/checked.h"
+#include "base/probe.h"
 #include "service/service.h"
 
 int pc_api_check(const struct pcache *cache)
@@ -19,21 +21,17 @@ static uint64_t size_bytes(const struct pcache *cache)
 	return cache->backing_blk << cache->block_shift;
 }
 
-static int check_range(const struct pcache *cache, uint64_t off, uint64_t len)
+int pc_api_check_range(const struct pcache *cache, uint64_t off, uint64_t len)
 {
 	if (!pc_range_inside(off, len, size_bytes(cache)))
 		return PCACHE_E_RANGE;
 	return (off | len) & (cache->block_bytes - 1) ? PCACHE_E_UNALIGNED : 0;
 }
 
-/* Tells once why stores stopped; the place where it happened holds locks and cannot. */
-static int told(struct pcache *cache, int rc)
+int pc_api_told(struct pcache *cache, int rc)
 {
-	int why = rc == PCACHE_E_FAILSTOP ? atomic_load_explicit(&cache->failstop, memory_order_relaxed) : 0;
-
-	if (why)
-		pc_msg(&cache->msg, PCACHE_LOG_ERROR,
-		       "no store to the cache any more: a sync failed (%d); reads are served", why);
+	if (rc == PCACHE_E_FAILSTOP)
+		pc_core_tell_failstop(cache);
 	return rc;
 }
 
@@ -43,13 +41,18 @@ PCACHE_API int pcache_read(struct pcache *cache, void *buf, uint64_t off, uint64
 
 	if (rc)
 		return rc;
-	if ((!buf && len) || (flags & ~PCACHE_NOCACHE))
+	if ((!buf && len) || (flags & ~(PCACHE_NOCACHE | PCACHE_NOWAIT)))
 		return -EINVAL;
-	rc = check_range(cache, off, len);
-	return rc ? rc : pc_core_read(cache, buf, off, len, flags);
+	rc = pc_api_check_range(cache, off, len);
+	if (rc)
+		return rc;
+	PC_PROBE3(read, off, len, flags);
+	if (pc_latency_on(cache))
+		return PC_TIMED(cache, PCACHE_LATENCY_READ, pc_core_read(cache, buf, off, len, flags));
+	return pc_core_read(cache, buf, off, len, flags);
 }
 
-static bool write_flags_known(uint32_t flags)
+bool pc_api_write_flags_known(uint32_t flags)
 {
 	return !(flags & ~(PCACHE_DURABLE | PCACHE_NOWAIT));
 }
@@ -61,10 +64,16 @@ PCACHE_API int pcache_write(struct pcache *cache, const void *buf, uint64_t off,
 
 	if (rc)
 		return rc;
-	if ((!buf && len) || !write_flags_known(flags))
+	if ((!buf && len) || !pc_api_write_flags_known(flags))
 		return -EINVAL;
-	rc = check_range(cache, off, len);
-	return rc ? rc : told(cache, pc_core_write(cache, &range, 1, flags));
+	rc = pc_api_check_range(cache, off, len);
+	if (rc)
+		return rc;
+	PC_PROBE3(write, off, len, flags);
+	if (pc_latency_on(cache))
+		return pc_api_told(cache,
+				   PC_TIMED(cache, PCACHE_LATENCY_WRITE, pc_core_write(cache, &range, 1, flags)));
+	return pc_api_told(cache, pc_core_write(cache, &range, 1, flags));
 }
 
 PCACHE_API int pcache_write_batch(struct pcache *cache, const struct pcache_range *ranges, uint32_t range_nr,
@@ -75,12 +84,12 @@ PCACHE_API int pcache_write_batch(struct pcache *cache, const struct pcache_rang
 
 	if (rc)
 		return rc;
-	if ((!ranges && range_nr) || !write_flags_known(flags))
+	if ((!ranges && range_nr) || !pc_api_write_flags_known(flags))
 		return -EINVAL;
 	for (uint32_t i = 0; i < range_nr; i++) {
 		if (!ranges[i].buf && ranges[i].len)
 			return -EINVAL;
-		rc = check_range(cache, ranges[i].off, ranges[i].len);
+		rc = pc_api_check_range(cache, ranges[i].off, ranges[i].len);
 		if (rc)
 			return rc;
 		if (!pc_add_u64(total, ranges[i].len, &total))
@@ -88,7 +97,11 @@ PCACHE_API int pcache_write_batch(struct pcache *cache, const struct pcache_rang
 	}
 	if (total > cache->atomic_max_bytes)
 		return PCACHE_E_TOO_BIG;
-	return told(cache, pc_core_write(cache, ranges, range_nr, flags));
+	PC_PROBE3(batch, range_nr, total, flags);
+	if (pc_latency_on(cache))
+		return pc_api_told(
+			cache, PC_TIMED(cache, PCACHE_LATENCY_BATCH, pc_core_write(cache, ranges, range_nr, flags)));
+	return pc_api_told(cache, pc_core_write(cache, ranges, range_nr, flags));
 }
 
 PCACHE_API uint64_t pcache_atomic_write_max(const struct pcache *cache)
@@ -110,7 +123,11 @@ PCACHE_API int pcache_flush(struct pcache *cache)
 {
 	int rc = pc_api_check(cache);
 
-	return rc ? rc : told(cache, pc_core_flush(cache));
+	if (rc)
+		return rc;
+	if (pc_latency_on(cache))
+		return pc_api_told(cache, PC_TIMED(cache, PCACHE_LATENCY_FLUSH, pc_core_flush(cache)));
+	return pc_api_told(cache, pc_core_flush(cache));
 }
 
 static int zero(struct pcache *cache, uint64_t off, uint64_t len, bool discard, uint32_t flags)
@@ -119,10 +136,16 @@ static int zero(struct pcache *cache, uint64_t off, uint64_t len, bool discard, 
 
 	if (rc)
 		return rc;
-	if (!write_flags_known(flags))
+	if (!pc_api_write_flags_known(flags))
 		return -EINVAL;
-	rc = check_range(cache, off, len);
-	return rc ? rc : told(cache, pc_core_zero(cache, off, len, discard, flags));
+	rc = pc_api_check_range(cache, off, len);
+	if (rc)
+		return rc;
+	PC_PROBE3(zero, off, len, flags);
+	if (pc_latency_on(cache))
+		return pc_api_told(cache,
+				   PC_TIMED(cache, PCACHE_LATENCY_ZERO, pc_core_zero(cache, off, len, discard, flags)));
+	return pc_api_told(cache, pc_core_zero(cache, off, len, discard, flags));
 }
 
 PCACHE_API int pcache_discard(struct pcache *cache, uint64_t off, uint64_t len, uint32_t flags)
@@ -145,7 +168,7 @@ static enum pc_walk find_poison(void *ctx, struct pc_extent *extent)
 	return PC_WALK_STOP;
 }
 
-static bool has_poison(struct pcache *cache)
+bool pc_api_has_poison(struct pcache *cache)
 {
 	bool found = false;
 
@@ -176,9 +199,9 @@ PCACHE_API int pcache_drain(struct pcache *cache, pcache_progress_fn progress, v
 	if (!rc)
 		rc = pc_service_drain(cache, progress, user);
 	pc_core_drain_end(cache);
-	if (!rc && has_poison(cache))
+	if (!rc && pc_api_has_poison(cache))
 		rc = PCACHE_E_POISONED;
-	return told(cache, rc);
+	return pc_api_told(cache, rc);
 }
 
 PCACHE_API int pcache_maintain(struct pcache *cache, uint32_t max_steps)
@@ -202,7 +225,7 @@ PCACHE_API int pcache_maintain(struct pcache *cache, uint32_t max_steps)
 		}
 		/* The round is finished first: what failed does not keep the rest from being done. */
 		if (error)
-			return told(cache, error);
+			return pc_api_told(cache, error);
 	}
 	return (int)PC_MIN(done, (uint32_t)INT32_MAX);
 }

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "api/async.h"
 #include "api/handle.h"
 #include "api/internal.h"
 #include "api/stats_page.h"
@@ -135,6 +136,14 @@ static int check_identity(const struct pc_super *super, const struct pcache_conf
 	return super->block_bytes % backing->ops.block_bytes ? -EINVAL : 0;
 }
 
+/* Finer is better, and smaller as a number. */
+static int check_granularity(const struct pc_media *media, const struct pcache_config *config)
+{
+	uint64_t coarsest = config_value(config, PCACHE_OPT_GRANULARITY, PCACHE_GRANULARITY_PAGE);
+
+	return (uint64_t)media->granularity > coarsest ? PCACHE_E_PLATFORM : 0;
+}
+
 /* A page that a child of fork finds zeroed: noticing a fork costs one load and no system call. */
 static int map_fork_page(struct pcache *cache, const struct pc_tweaks *tweaks)
 {
@@ -198,11 +207,15 @@ static int open_mapped(struct pc_media *media, const struct pc_super *super, uin
 {
 	struct pc_stats_page *stats_page = NULL;
 	struct pcache *cache;
-	int rc = pc_core_new(media, super, super_bad, config, tweaks, backing, &cache);
+	int rc = check_granularity(media, config);
 
+	if (!rc)
+		rc = pc_core_new(media, super, super_bad, config, tweaks, backing, &cache);
 	if (rc)
 		return rc;
 	rc = map_fork_page(cache, tweaks);
+	if (!rc)
+		rc = pc_async_init(cache, config);
 	if (!rc)
 		rc = pc_service_init(cache);
 	if (!rc)
@@ -211,10 +224,13 @@ static int open_mapped(struct pc_media *media, const struct pc_super *super, uin
 		pc_msg(&cache->msg, PCACHE_LOG_WARN, "no statistics page beside %s: it cannot be made there",
 		       stats_path);
 	cache->stats_page = stats_page;
+	if (!rc)
+		pc_limit_change(cache);
 	if (!rc && !cache->caller_maintains && !cache->read_only)
 		rc = pc_workers_start(cache, stats_page ? publish_stats : NULL);
 	if (rc) {
 		pc_stats_page_close(stats_page);
+		pc_async_fini(cache);
 		pc_service_fini(cache);
 		unmap_fork_page(cache);
 		pc_core_free(cache);
@@ -222,15 +238,52 @@ static int open_mapped(struct pc_media *media, const struct pc_super *super, uin
 	}
 	if (stats_page)
 		publish_stats(cache);
+	if (media->granularity_forced)
+		pc_event(&cache->msg, (struct pcache_event){ .kind = PCACHE_EVENT_GRANULARITY_FORCED,
+							     .value = (uint64_t)media->granularity });
 	*out_cache = cache;
 	return 0;
+}
+
+/* Option create: makes the cache under a name that nobody else uses meanwhile. 0 also if somebody was faster. */
+static int create(const char *path, const struct pcache_config *config, struct pcache_backing *backing)
+{
+	struct pc_media_unnamed unnamed;
+	int rc;
+
+	if (!config_value(config, PCACHE_OPT_CACHE_BYTES, 0))
+		return -EINVAL;
+	rc = pc_media_unnamed(path, &unnamed);
+	if (rc)
+		return rc;
+	rc = pcache_format(unnamed.path, config, backing);
+	if (!rc)
+		rc = pc_media_name(&unnamed, path);
+	pc_media_unnamed_close(&unnamed);
+	return rc == -EEXIST ? 0 : rc;
+}
+
+static int open_media(const char *path, const struct pcache_config *config, struct pcache_backing *backing,
+		      struct pc_media **out_media)
+{
+	uint32_t flags = config_value(config, PCACHE_OPT_READ_ONLY, 0) ? PC_MEDIA_RDONLY : 0;
+	struct pc_msg msg = { 0 };
+	int rc;
+
+	if (config)
+		msg = config->msg;
+	rc = pc_media_open(path, flags, &msg, out_media);
+	if (rc == -ENOENT && config_value(config, PCACHE_OPT_CREATE, 0)) {
+		rc = create(path, config, backing);
+		if (!rc)
+			rc = pc_media_open(path, flags, &msg, out_media);
+	}
+	return rc;
 }
 
 PCACHE_API int pcache_open(const char *path, const struct pcache_config *config, struct pcache_backing *backing,
 			   struct pcache **out_cache)
 {
-	bool read_only = config_value(config, PCACHE_OPT_READ_ONLY, 0) != 0;
-	struct pc_msg msg = { 0 };
 	struct pc_super super;
 	struct pc_media *media;
 	uint32_t super_bad;
@@ -238,9 +291,7 @@ PCACHE_API int pcache_open(const char *path, const struct pcache_config *config,
 
 	if (!path || !backing || !out_cache)
 		return -EINVAL;
-	if (config)
-		msg = config->msg;
-	rc = pc_media_open(path, read_only ? PC_MEDIA_RDONLY : 0, &msg, &media);
+	rc = open_media(path, config, backing, &media);
 	if (rc)
 		return rc;
 	rc = pc_layout_load_super(media, &super, &super_bad);
@@ -310,6 +361,8 @@ PCACHE_API int pcache_close(struct pcache *cache)
 	rc = pc_api_check(cache);
 	if (rc)
 		return rc;
+	/* First: what still runs may need the workers. */
+	pc_async_fini(cache);
 	pc_workers_stop(cache);
 	if (!cache->read_only) {
 		/* Without workers nobody else makes room; the flush has slots of its own. */
@@ -324,8 +377,43 @@ PCACHE_API int pcache_close(struct pcache *cache)
 	return rc;
 }
 
+static bool has_dirty(struct pcache *cache)
+{
+	uint64_t dirty_blk = atomic_load(&cache->dirty_zero_blk);
+
+	for (uint32_t id = 0; id < cache->map.segment_nr; id++)
+		dirty_blk += pc_segmap_dirty_blk(&cache->map, id);
+	return dirty_blk != 0;
+}
+
+PCACHE_API int pcache_close_with(struct pcache *cache, uint32_t policy, pcache_progress_fn progress, void *user,
+				 int *out_closed)
+{
+	int rc = pc_api_check(cache);
+
+	if (out_closed)
+		*out_closed = 0;
+	if (rc)
+		return rc;
+	if (policy > PCACHE_CLOSE_CLEAN || (!out_closed && policy != PCACHE_CLOSE_KEEP))
+		return -EINVAL;
+	/* What is still to be written would come after the look. */
+	if (policy != PCACHE_CLOSE_KEEP)
+		pc_async_quiesce(cache);
+	if (policy == PCACHE_CLOSE_DRAIN && !cache->read_only)
+		rc = pcache_drain(cache, progress, user);
+	else if (policy != PCACHE_CLOSE_KEEP)
+		rc = has_dirty(cache) ? PCACHE_E_DIRTY : pc_api_has_poison(cache) ? PCACHE_E_POISONED : 0;
+	if (rc)
+		return rc;
+	if (out_closed)
+		*out_closed = 1;
+	return pcache_close(cache);
+}
+
 void pc_cache_abandon(struct pcache *cache)
 {
+	pc_async_fini(cache);
 	pc_workers_stop(cache);
 	release(cache);
 }

@@ -354,6 +354,16 @@ void pc_cond_broadcast(struct pc_cond *cond)
 	pthread_cond_broadcast(&cond->c);
 }
 
+void pc_lock_none_held(const char *what)
+{
+#ifndef NDEBUG
+	if (held_nr)
+		die(what, 0, held_orders[held_nr - 1]);
+#else
+	(void)what;
+#endif
+}
+
 uint64_t pc_monotonic_ns(void)
 {
 	struct timespec now;

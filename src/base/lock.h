@@ -28,6 +28,7 @@ enum pc_lock_rank {
 	PC_RANK_MEDIA, /* media: one sync at a time */
 	PC_RANK_SPACE, /* core/space: waiters for space */
 	PC_RANK_SIGNAL, /* service: work to do */
+	PC_RANK_ASYNC, /* api/async: requests, queues and their threads */
 	PC_RANK_BACKING, /* backings */
 	PC_RANK_LEAF /* tests, statistics page */
 };
@@ -114,5 +115,8 @@ void pc_cond_signal(struct pc_cond *cond);
 void pc_cond_broadcast(struct pc_cond *cond);
 
 uint64_t pc_monotonic_ns(void);
+
+/* What calls back into the program must not hold a lock: aborts if this thread does. Debug builds only. */
+void pc_lock_none_held(const char *what);
 
 #endif

@@ -10,6 +10,7 @@ enum pc_plant {
 	PC_PLANT_NONE = 0,
 	PC_PLANT_NO_WRITE_FENCE, /* core/write: the fence that commits data and kset is left out */
 	PC_PLANT_KSET_AFTER_ACK, /* core/write: the slot is stored only when the next write of this cache begins */
+	PC_PLANT_BATCH_IN_TWO, /* core/write: the halves of a batch are written one after the other */
 	PC_PLANT_NEWEST_COPY_FIRST, /* layout: an update overwrites the newer copy first, and open does not repair */
 	PC_PLANT_NO_VOIDS_AT_OPEN, /* recovery: rejected positions stay as they are */
 	/* Of calls at the same time: */
@@ -28,12 +29,14 @@ enum pc_plant {
 	PC_PLANT_SETTLED_EARLY, /* service/writeback: cleaning may follow before the extents are clean */
 	PC_PLANT_SWEEP_UNCHECKED, /* service/writeback: no look at what was hidden from a sweep */
 	PC_PLANT_DRAIN_FORGETS, /* core/flush: nobody knows that a drain runs */
+	PC_PLANT_DRAIN_MARK_LATE, /* service/writeback: what a drain has to bring counts from behind its flush */
 	PC_PLANT_TAIL_PAST_INFLIGHT, /* service/clean: the tail follows the head alone */
 	PC_PLANT_CLEAN_STALE, /* service/clean: what was found is appended after the shard was unlocked and locked again */
 	PC_PLANT_PINS_IGNORED, /* alloc/segmap: a segment that is read is freed */
 	PC_PLANT_DEAD_IGNORED, /* alloc/segmap: a segment emptied by what is not durable is freed */
 	PC_PLANT_TAKEN_IS_PINNED, /* alloc/segmap: write-back pins a segment whose generation is being raised */
 	PC_PLANT_ERASE_KEEPS_FILLS, /* index/shard: zeroes do not cancel fills */
+	PC_PLANT_STEPS_NOT_AWAITED, /* core/space: who finds nothing to do gives up beside others who are in the middle of it */
 	PC_PLANT_LOST_WAKEUP, /* core/space: progress wakes nobody */
 	/* Of stores that gather before a sync: */
 	PC_PLANT_STAGE_KEPT, /* media/stage: a sync forgets to write the first window */

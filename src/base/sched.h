@@ -72,7 +72,9 @@ struct pc_cond;
 	X(FLUSH_RESERVED) /* mark has its position */ \
 	X(FLUSH_MARKED) /* mark durable, epoch not set */ \
 	X(FLUSH_SYNCING) /* before the sync of a flush */ \
-	X(SPACE_OTHERS) /* waits for the steps of others */
+	X(FLUSH_SYNCED) /* durable, the round not ended */ \
+	X(SPACE_OTHERS) /* waits for the steps of others */ \
+	X(SPACE_MADE) /* room was made, and nobody knows */
 
 enum pc_yield_point {
 #define PC_YIELD_ENUM(name) PC_YIELD_##name,

@@ -19,16 +19,21 @@
 
 void pc_admit_init(struct pcache *cache)
 {
-	struct pc_admit *admit = &cache->admit;
-	uint32_t nr = cache->map.segment_nr, hard = cache->map.log_reserve_segs + 1;
+	cache->admit.last = &cache->admit.first;
+	cache->admit.hard_segs = cache->map.log_reserve_segs + 1;
+	pc_admit_target(cache);
+}
+
+void pc_admit_target(struct pcache *cache)
+{
+	uint32_t nr = cache->map.segment_nr, hard = cache->admit.hard_segs;
 	uint32_t target = (uint32_t)((uint64_t)nr * (100 - cache->gc_percent) / 100);
 
-	admit->last = &admit->first;
-	if (cache->caller_maintains)
-		return;
 	/* Not above the threshold at which write-back begins. */
-	admit->hard_segs = hard;
-	admit->soft_segs = PC_MIN(hard + PC_MAX(2u, nr / 8), PC_MAX(target, hard + 1));
+	if (!cache->caller_maintains)
+		atomic_store_explicit(&cache->admit.soft_segs,
+				      PC_MIN(hard + PC_MAX(2u, nr / 8), PC_MAX(target, hard + 1)),
+				      memory_order_relaxed);
 }
 
 /* Positions that writers can get before log segments have to be freed that write-back has not passed yet. */
@@ -106,6 +111,10 @@ static void set_slow(struct pcache *cache, bool slow)
 		atomic_store_explicit(&admit->credit_bytes, 0, memory_order_seq_cst);
 	}
 	atomic_store_explicit(&admit->slow, slow, memory_order_relaxed);
+	if (slow)
+		atomic_fetch_or_explicit(&admit->gate, PC_GATE_SLOW, memory_order_relaxed);
+	else
+		atomic_fetch_and_explicit(&admit->gate, (uint8_t)~PC_GATE_SLOW, memory_order_relaxed);
 	pc_mutex_unlock(&cache->space.lock);
 }
 

@@ -33,7 +33,7 @@ uint32_t pc_apply_piece_nr(const struct pcache *cache, uint64_t vol_blk, uint64_
 }
 
 /* seg is NULL for zeroes, which have no bytes: their key is in the log. */
-static void hold_for_older_epoch(const struct pc_apply *apply, struct pc_seg *seg, const struct pc_extent *piece)
+static void hold_for_older_epoch(const struct pc_apply *apply, struct pc_seg *seg, const struct pc_displaced *piece)
 {
 	struct pcache *cache = apply->cache;
 
@@ -46,7 +46,7 @@ static void hold_for_older_epoch(const struct pc_apply *apply, struct pc_seg *se
 }
 
 /* The bytes of piece may be overwritten from now on, as far as this write is concerned. */
-static void give_up(const struct pc_apply *apply, const struct pc_extent *piece)
+static void give_up(const struct pc_apply *apply, const struct pc_displaced *piece)
 {
 	struct pcache *cache = apply->cache;
 	struct pc_seg *seg;
@@ -61,36 +61,47 @@ static void give_up(const struct pc_apply *apply, const struct pc_extent *piece)
 	seg = &cache->map.segs[piece->seg_id];
 	if (piece->flags & PC_EXT_DIRTY) {
 		hold_for_older_epoch(apply, seg, piece);
-		pc_segmap_dirty(&cache->map, piece->seg_id, apply->share_idx, -(int32_t)piece->len_blk);
+		pc_segmap_dirty(&cache->map, piece->seg_id, piece->share_idx, -(int32_t)piece->len_blk);
 	}
 	/* At page granularity the overwriting kset may not be durable yet, and the old bytes are what a crash falls back to. */
 	if (cache->media->granularity == PC_GRAN_PAGE)
 		pc_pos_raise(&seg->dead_pos, apply->pos);
-	pc_segmap_unref(&cache->map, piece->seg_id, apply->share_idx, piece->len_blk);
+	pc_segmap_unref(&cache->map, piece->seg_id, piece->share_idx, piece->len_blk);
 }
 
 /* What give_up needs, field by field: a wide load of what has just been stored in narrow parts would wait until these have left the processor's queue, behind the stores of the data. */
-static inline void keep(struct pc_extent *kept, const struct pc_extent *piece)
+static inline void note(const struct pc_apply *apply, struct pc_displaced *noted, const struct pc_extent *piece)
 {
-	kept->pos = ALONE(piece->pos);
-	kept->len_blk = ALONE(piece->len_blk);
-	kept->seg_id = ALONE(piece->seg_id);
-	kept->flags = ALONE(piece->flags);
+	noted->pos = ALONE(piece->pos);
+	noted->len_blk = ALONE(piece->len_blk);
+	noted->seg_id = ALONE(piece->seg_id);
+	noted->flags = ALONE(piece->flags);
+	noted->share_idx = apply->share_idx;
+	if (noted->share_idx == PC_APPLY_SHARDS)
+		noted->share_idx = pc_index_shard_idx(apply->cache->index, piece->vol_blk);
 }
 
 void pc_apply_displaced(void *ctx, const struct pc_extent *piece)
 {
 	struct pc_apply *apply = ctx;
+	struct pc_displaced *kept;
 
 	if (apply->kept_max && apply->kept_nr == apply->kept_max)
 		pc_apply_fence(apply);
 	if (!apply->kept_max) {
-		give_up(apply, piece);
+		struct pc_displaced noted;
+
+		note(apply, &noted, piece);
+		give_up(apply, &noted);
 		return;
 	}
-	keep(&apply->kept[apply->kept_nr++], piece);
+	kept = &apply->kept[apply->kept_nr++];
+	note(apply, kept, piece);
 	/* What is counted after the fence; of a piece without data, segment 0, which nobody needs. */
-	pc_prefetch_store(pc_segmap_share(&apply->cache->map, piece->seg_id, apply->share_idx));
+	pc_prefetch_store(pc_segmap_share(&apply->cache->map, kept->seg_id, kept->share_idx));
+	/* A long piece is published at once, and others store to that line as well: write-back pins. */
+	if (kept->len_blk > apply->cache->chunk_blk)
+		pc_prefetch_store(&apply->cache->map.segs[kept->seg_id].published_blk);
 }
 
 void pc_apply_give_up(struct pc_apply *apply)
@@ -151,13 +162,30 @@ static uint32_t apply_run(struct pc_apply *apply, const struct pc_key *key, cons
 	return whole_nr;
 }
 
+/* The blocks of a key become dirty. */
+static void count_dirty(struct pc_apply *apply, const struct pc_key *key)
+{
+	struct pcache *cache = apply->cache;
+	uint64_t blk = key->vol_blk, end_blk = key->vol_blk + key->len_blk, part_end;
+
+	if (apply->share_idx != PC_APPLY_SHARDS) {
+		pc_segmap_dirty(&cache->map, key->seg_id, apply->share_idx, (int32_t)key->len_blk);
+		return;
+	}
+	for (; blk < end_blk; blk = part_end) {
+		part_end = PC_MIN(end_blk, pc_index_stripe_end(cache->index, blk));
+		pc_segmap_dirty(&cache->map, key->seg_id, pc_index_shard_idx(cache->index, blk),
+				(int32_t)(part_end - blk));
+	}
+}
+
 static void apply_data(struct pc_apply *apply, const struct pc_key *key, const struct pcm_le32 *crcs, uint8_t ext_flags)
 {
 	struct pcache *cache = apply->cache;
 	struct pc_extent extent;
 
 	if (ext_flags & PC_EXT_DIRTY)
-		pc_segmap_dirty(&cache->map, key->seg_id, apply->share_idx, (int32_t)key->len_blk);
+		count_dirty(apply, key);
 	for (uint32_t i = apply_run(apply, key, crcs, ext_flags);
 	     pc_apply_chunk(cache, key, crcs, apply->pos, i, &extent); i++) {
 		extent.flags |= ext_flags;

@@ -3,6 +3,7 @@
  * Construction of a cache in memory: options become plain fields, the records are loaded, the index is empty. Nothing is stored to the media here.
  */
 #include "core/cache.h"
+#include "core/latency.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -27,7 +28,7 @@ static uint64_t random_nonce(void *user)
 
 static uint64_t option(const struct pcache_config *config, enum pcache_option id)
 {
-#define DEFAULT_VALUE(opt, name, kind, def, lo, hi, unit, doc) def,
+#define DEFAULT_VALUE(opt, name, kind, def, lo, hi, unit, when, doc) def,
 	static const uint64_t defaults[] = { PCACHE_OPTION_TABLE(DEFAULT_VALUE) };
 #undef DEFAULT_VALUE
 
@@ -49,7 +50,14 @@ static void take_options(struct pcache *cache, const struct pcache_config *confi
 	cache->caller_maintains = option(config, PCACHE_OPT_MAINTENANCE) == PCACHE_MAINTENANCE_CALLER;
 	cache->full_is_error = option(config, PCACHE_OPT_FULL_POLICY) == 1;
 	cache->writeback_delay_ms = (uint32_t)option(config, PCACHE_OPT_WRITEBACK_DELAY_MS);
+	cache->dirty_age_max_ms = (uint32_t)option(config, PCACHE_OPT_DIRTY_AGE_MAX_MS);
+	cache->writeback_rate = option(config, PCACHE_OPT_WRITEBACK_RATE);
+	/* Nothing is dirty yet; replay makes it so, and who opens counts then. */
+	cache->limit.start_percent = (uint32_t)option(config, PCACHE_OPT_DIRTY_START_PERCENT);
+	cache->limit.limit_percent = (uint32_t)option(config, PCACHE_OPT_DIRTY_LIMIT_PERCENT);
 	cache->read_only = option(config, PCACHE_OPT_READ_ONLY) != 0;
+	cache->media_guard = option(config, PCACHE_OPT_MEDIA_GUARD) != 0;
+	cache->granularity_max = (uint32_t)option(config, PCACHE_OPT_GRANULARITY);
 	cache->gc_percent = cache->layout.tail.gc_percent;
 	if (config && config->is_set[PCACHE_OPT_GC_PERCENT])
 		cache->gc_percent = (uint32_t)config->values[PCACHE_OPT_GC_PERCENT];
@@ -61,7 +69,7 @@ static uint64_t atomic_max(const struct pcache *cache)
 	const struct pc_super *super = &cache->layout.super;
 	uint64_t cells = (uint64_t)cache->log.kset_slots_max * 2;
 	uint64_t by_keys = (cells - 1 - PC_MIN(cells / 2, 2 * PC_PIECES_MAX)) * super->block_bytes;
-	uint64_t by_space = (uint64_t)super->segment_nr * super->segment_bytes / 8;
+	uint64_t by_space = super->media_bytes / 8;
 	uint64_t by_pieces = UINT64_C(32) * super->segment_bytes;
 	uint64_t max = PC_MIN(PC_MIN(by_keys, by_space), PC_MIN(by_pieces, ATOMIC_MAX_BYTES));
 
@@ -145,12 +153,17 @@ int pc_core_new(struct pc_media *media, const struct pc_super *super, uint32_t s
 	rc = pc_flush_init(cache);
 	if (rc)
 		goto undo_log;
+	if (option(config, PCACHE_OPT_LATENCY))
+		rc = pc_latency_switch(cache, true);
+	if (rc)
+		goto undo_flush;
 	rc = pc_space_init(cache);
 	if (rc)
 		goto undo_flush;
 	*out_cache = cache;
 	return 0;
 undo_flush:
+	pc_latency_free(cache);
 	pc_flush_fini(cache);
 undo_log:
 	pc_log_fini(&cache->log);
@@ -179,5 +192,6 @@ void pc_core_free(struct pcache *cache)
 	pc_index_free(cache->index);
 	pc_layout_fini(&cache->layout);
 	free(cache->planted_kset);
+	pc_latency_free(cache);
 	free(cache);
 }

@@ -29,6 +29,12 @@ struct pc_shard_stats {
 		discard_bytes, fill_bytes;
 };
 
+/* One writer at a time, under the shard lock: no locked instruction is needed. */
+static inline void pc_stat_add(_Atomic uint64_t *counter, uint64_t add)
+{
+	atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + add, memory_order_relaxed);
+}
+
 /* Of reads that took no lock, by pc_thread_slot. */
 struct pc_reader_stats {
 	_Alignas(64) _Atomic uint64_t read_ops, read_bytes, hit_bytes;
@@ -85,6 +91,7 @@ struct pc_space {
 	_Atomic uint32_t
 		want_segs; /* data segments that the first waiter, or the callers who run steps, need; 0: nobody needs data */
 	_Atomic bool want_log; /* the first waiter, or one of the callers, needs log positions */
+	_Atomic uint64_t full_ns; /* when a write last found no space; 0: never */
 };
 
 /* A writer that is slowed down; in its frame. */
@@ -95,17 +102,33 @@ struct pc_admit_waiter {
 	bool admitted;
 };
 
+#define PC_GATE_SLOW 1u /* writers are slowed down: admit.c */
+#define PC_GATE_LIMIT 2u /* dirty data may be near its limit: limit.c */
+
 /* Writers are slowed down before the cache is full: admit.c. What is not atomic is under space.lock. */
 struct pc_admit {
+	_Atomic uint8_t gate; /* PC_GATE_*: what each write must look at */
 	_Atomic bool slow;
 	_Atomic uint32_t clean_segs; /* that eviction could empty, when it looked */
-	uint32_t soft_segs; /* constant; 0: nobody is ever slowed down */
+	_Atomic uint32_t soft_segs; /* by gc_percent; 0: nobody is ever slowed down */
 	uint32_t hard_segs; /* constant */
 	_Atomic int64_t credit_bytes; /* admitted and not used; negative: lent */
 	_Atomic uint64_t handed_ns; /* when waiters were woken */
 	_Atomic uint32_t waiter_nr; /* written under the lock */
 	struct pc_admit_waiter *first;
 	struct pc_admit_waiter **last;
+};
+
+/* How much may be dirty: limit.c. Counted under space.lock. */
+struct pc_limit {
+	_Atomic bool on; /* an option is below 100 */
+	_Atomic bool over_start; /* write-back does not delay */
+	_Atomic uint32_t start_percent; /* options */
+	_Atomic uint32_t limit_percent;
+	_Atomic uint32_t waiter_nr;
+	_Atomic int64_t to_go_bytes; /* that segments may take before it is counted again */
+	_Atomic int64_t left_bytes; /* near the limit: that may be written before it is counted again */
+	struct pc_cond cond; /* those who wait; under space.lock */
 };
 
 /* Flushes at page granularity: a mark and a sync serve all that waited when they began. Under the lock. */
@@ -117,9 +140,11 @@ struct pc_flush_rounds {
 	bool running; /* one at a time */
 };
 
+struct pc_latency; /* core/latency */
 struct pc_writeback; /* service/writeback */
 struct pc_cleaner; /* service/clean */
 struct pc_workers; /* service/worker */
+struct pc_async; /* api/async */
 
 struct pcache {
 	struct pc_msg msg;
@@ -137,8 +162,7 @@ struct pcache {
 	uint32_t chunk_shift; /* log2 of it */
 	uint64_t backing_blk;
 	uint64_t atomic_max_bytes;
-	uint32_t gc_percent;
-	uint32_t writeback_delay_ms;
+	uint32_t granularity_max; /* coarsest that was accepted: PCACHE_GRANULARITY_* */
 	uint32_t replay_threads; /* these two, 0: replay decides */
 	uint32_t replay_records;
 	uint32_t clean_keys_max; /* keys in one kset of log cleaning */
@@ -150,13 +174,22 @@ struct pcache {
 	bool strict; /* ordering */
 	bool commit_write; /* a write is durable on return */
 	bool guard_fence; /* data is fenced before its slot */
-	bool write_one; /* small writes may go the short way of core/write_one.c */
-	bool read_cache;
+	bool write_one; /* small writes may go the short ways of core/write_one.c and core/write_batch.c */
 	bool caller_maintains;
-	bool full_is_error;
 	bool read_only;
+	bool media_guard; /* as asked for */
+	/* Options that may change while open. */
+	_Atomic uint32_t gc_percent;
+	_Atomic uint32_t writeback_delay_ms;
+	_Atomic uint32_t dirty_age_max_ms; /* 0: none */
+	_Atomic uint64_t writeback_rate; /* bytes per second; 0: none */
+	_Atomic bool read_cache;
+	_Atomic bool full_is_error;
+	_Atomic bool latency_on; /* core/latency.h */
+	struct pc_latency *_Atomic latency; /* NULL: never switched on */
 	/* State. */
 	_Atomic int failstop; /* 0, or the error that stopped all stores */
+	_Atomic bool failstop_told;
 	_Atomic bool degraded; /* the backing fails */
 	_Atomic uint64_t dirty_zero_blk; /* dirty ZERO extents */
 	_Atomic uint32_t drain_nr; /* drains that run */
@@ -169,11 +202,13 @@ struct pcache {
 	uint64_t flushed_head; /* head after the last flush mark; under flush_lock, or of the round that runs */
 	struct pc_space space;
 	struct pc_admit admit;
+	struct pc_limit limit;
 	struct pc_signal signal;
 	struct pc_stats stats;
 	struct pc_writeback *writeback;
 	struct pc_cleaner *cleaner;
 	struct pc_workers *workers;
+	struct pc_async *async; /* api/async */
 	void *stats_page; /* api/stats_page */
 	uint64_t replica_repair_nr;
 	uint64_t opened_head; /* log head when the cache had been opened; constant from then on */
@@ -204,15 +239,32 @@ void pc_core_free(struct pcache *cache);
 
 /* ---- apply.c: a key becomes extents ---------------------------------------------------------------------------------- */
 
+#define PC_APPLY_SHARDS UINT32_MAX /* several shards are locked, and each counts its own blocks */
+
+/* An extent that has left the index, until what it holds is given up. */
+struct pc_displaced {
+	uint64_t pos;
+	uint32_t len_blk;
+	uint32_t seg_id;
+	uint32_t share_idx; /* of its shard */
+	uint8_t flags;
+};
+
 struct pc_apply {
 	struct pcache *cache;
 	uint64_t pos; /* of the kset that is applied */
 	uint64_t epoch_pos; /* last flush mark before it, or UINT64_MAX */
-	uint32_t share_idx; /* a shard that is locked: blocks are counted there (alloc/segmap.h) */
+	uint32_t share_idx; /* the shard that is locked counts the blocks; or PC_APPLY_SHARDS */
 	uint32_t kept_nr;
 	uint32_t kept_max; /* 0: what is displaced is given up at once */
-	struct pc_extent *kept; /* displaced before the fence, and not given up yet */
+	struct pc_displaced *kept; /* displaced before the fence, and not given up yet */
 };
+/* share_idx for the shards of mask. */
+static inline uint32_t pc_apply_share_idx(uint64_t mask)
+{
+	return mask & (mask - 1) ? PC_APPLY_SHARDS : (uint32_t)__builtin_ctzll(mask);
+}
+
 /* Index insertions that a key can need in any one shard of its mask; keys without data become one extent per stripe. */
 uint32_t pc_apply_piece_nr(const struct pcache *cache, uint64_t vol_blk, uint64_t len_blk, bool has_data);
 /* Inserts the extents of a key, shards locked and reserve made. flags: PC_EXT_DIRTY or 0. Clean ZERO keys only erase. The blocks were taken by the caller (pc_heads_alloc, pc_segmap_ref). */
@@ -255,6 +307,10 @@ int pc_core_poison(struct pcache *cache, const struct pc_extent *version);
 /* ---- read.c, miss.c -------------------------------------------------------------------------------------------------------- */
 
 int pc_core_read(struct pcache *cache, void *buf, uint64_t off, uint64_t len, uint32_t flags);
+/* A read in two steps: what is cached up to the first miss (-EAGAIN), and the rest from there on. count_bytes: of the call, counted by the first; 0: it was counted. */
+int pc_core_read_hits(struct pcache *cache, void *buf, uint64_t off, uint64_t len, uint64_t count_bytes,
+		      uint64_t *out_done_bytes);
+int pc_core_read_rest(struct pcache *cache, void *buf, uint64_t off, uint64_t len, uint32_t flags);
 /*
  * A gap of the index at vol_blk: lists a fill (mask is locked), unlocks, reads the backing, keeps the data. 0, PC_MISS_RETRY (a write came in between; what was read may be half old: look
  * the range up again), or the backing's error.
@@ -291,6 +347,8 @@ void pc_core_mark(struct pcache *cache);
 int pc_core_sync(struct pcache *cache);
 /* No store to the media from now on. Returns error. */
 int pc_core_failstop(struct pcache *cache, int error);
+/* Tells the program of a fail-stop, once; the place where it happened may hold locks and cannot. */
+void pc_core_tell_failstop(struct pcache *cache);
 
 /* ---- space.c -------------------------------------------------------------------------------------------------------------------- */
 
@@ -322,6 +380,8 @@ bool pc_space_pressure(struct pcache *cache);
 #define PC_ADMIT_WAIT_NS UINT64_C(10000000) /* nobody waits longer for one request */
 
 void pc_admit_init(struct pcache *cache);
+/* gc_percent has another value. Nothing may be locked. */
+void pc_admit_target(struct pcache *cache);
 /* There may be less room, or more. No lock of rank SPACE or above may be held. */
 void pc_admit_look(struct pcache *cache);
 /* Services: the backing has bytes more. */
@@ -329,11 +389,36 @@ void pc_admit_grant(struct pcache *cache, uint64_t bytes);
 /* Services: there is nothing to write back now, or it failed. Nobody is slowed down any more. */
 void pc_admit_all(struct pcache *cache);
 void pc_admit_slowly(struct pcache *cache, uint64_t bytes, uint32_t flags);
-/* Before a request takes room: waits for its turn, where writers are slowed down. Nothing may be locked. */
-static inline void pc_admit(struct pcache *cache, uint64_t bytes, uint32_t flags)
+/* ---- limit.c: how much may be dirty ------------------------------------------------------------------------------------------ */
+
+int pc_limit_init(struct pcache *cache); /* 0 or -errno */
+void pc_limit_fini(struct pcache *cache);
+/* The options have other values, or the cache is open from now on. Nothing may be locked. */
+void pc_limit_change(struct pcache *cache);
+/* Counts, and lets those go on who wait, if there is less than the limit. No lock of rank SPACE or above may be held. */
+void pc_limit_count(struct pcache *cache);
+/* A request of bytes has taken segments. No lock of rank SPACE or above may be held. */
+void pc_limit_took(struct pcache *cache, uint64_t bytes);
+/* Waits until less than the limit is dirty. 0, PCACHE_E_FULL, PCACHE_E_FAILSTOP. Nothing may be locked. */
+int pc_limit_wait(struct pcache *cache, uint64_t bytes, uint32_t flags);
+/* Dirty data, without zeroes. */
+uint64_t pc_limit_dirty_bytes(const struct pcache *cache);
+
+static inline bool pc_limit_is_on(struct pcache *cache)
 {
-	if (__builtin_expect(atomic_load_explicit(&cache->admit.slow, memory_order_relaxed), 0))
+	return atomic_load_explicit(&cache->limit.on, memory_order_relaxed);
+}
+
+/* Before a request takes room: waits for its turn, where writers are slowed down or dirty data is limited. 0, PCACHE_E_FULL, PCACHE_E_FAILSTOP. Nothing may be locked. */
+static inline int pc_admit(struct pcache *cache, uint64_t bytes, uint32_t flags)
+{
+	uint8_t gate = atomic_load_explicit(&cache->admit.gate, memory_order_relaxed);
+
+	if (__builtin_expect(gate == 0, 1))
+		return 0;
+	if (gate & PC_GATE_SLOW)
 		pc_admit_slowly(cache, bytes, flags);
+	return gate & PC_GATE_LIMIT && bytes ? pc_limit_wait(cache, bytes, flags) : 0;
 }
 
 #endif

@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "base/plant.h"
+#include "base/probe.h"
 #include "base/sched.h"
 #include "core/cache.h"
 #include "pcache/errors.h"
@@ -137,6 +138,7 @@ static int sync_all(struct pcache *cache)
 	PC_YIELD(FLUSH_SYNCING);
 	/* Order: everything stored before this call is durable before it returns. */
 	rc = pc_log_sync_upto(&cache->log, atomic_load_explicit(&cache->log.head, memory_order_acquire), &synced);
+	PC_PROBE1(sync, rc);
 	return rc ? pc_core_failstop(cache, rc) : 0;
 }
 
@@ -220,6 +222,7 @@ static int run_round(struct pcache *cache)
 		return rc;
 	end = pad_page(cache, pos);
 	rc = sync_all(cache);
+	PC_YIELD(FLUSH_SYNCED);
 	if (!rc)
 		cache->flushed_head = end;
 	return rc;
@@ -287,6 +290,7 @@ int pc_core_flush(struct pcache *cache)
 			break;
 	}
 	pc_space_leave(cache, &ticket);
+	PC_PROBE1(flush, rc);
 	return rc;
 }
 
@@ -331,6 +335,18 @@ int pc_core_failstop(struct pcache *cache, int error)
 		return error; /* somebody else was first */
 	atomic_compare_exchange_strong(&cache->failstop, &none, error);
 	atomic_store_explicit(&cache->log.stopped, true, memory_order_release);
+	PC_PROBE1(failstop, error);
 	pc_space_progress(cache); /* waiters see it */
 	return error;
+}
+
+void pc_core_tell_failstop(struct pcache *cache)
+{
+	int why = atomic_load_explicit(&cache->failstop, memory_order_relaxed);
+
+	if (!why || atomic_exchange(&cache->failstop_told, true))
+		return;
+	pc_msg(&cache->msg, PCACHE_LOG_ERROR, "no store to the cache any more: it met the error %d; reads are served",
+	       why);
+	pc_event(&cache->msg, (struct pcache_event){ .kind = PCACHE_EVENT_FAILSTOP, .err = why });
 }

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/probe.h"
 #include "base/sched.h"
 #include "core/cache.h"
 
@@ -46,6 +47,7 @@ static int miss_listed(struct pcache *cache, uint64_t mask, struct pc_fill *fill
 	bool undisturbed;
 
 	PC_YIELD(FILL_READ);
+	PC_PROBE3(miss, off, len, rc);
 	if (rc)
 		atomic_fetch_add_explicit(&cache->stats.backing_errors, 1, memory_order_relaxed);
 	if (rc || !own) {

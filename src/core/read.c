@@ -40,28 +40,33 @@ static uint64_t data_off(const struct pcache *cache, const struct pc_extent *ext
 }
 
 /* Part of a chunk: all of it is loaded, for its CRC. */
-static __attribute__((noinline)) int load_fragment(struct pcache *cache, const struct pc_extent *extent, void *buf)
+static __attribute__((noinline)) int load_fragment(struct pcache *cache, uint64_t media_off, void *buf, size_t len,
+						   uint32_t crc, uint32_t geom)
 {
-	size_t len = (size_t)extent->len_blk << cache->block_shift;
-	size_t head = (size_t)PC_GEOM_HEAD(extent->geom) << cache->block_shift;
-	size_t tail = (size_t)PC_GEOM_TAIL(extent->geom) << cache->block_shift;
+	size_t head = (size_t)PC_GEOM_HEAD(geom) << cache->block_shift;
+	size_t tail = (size_t)PC_GEOM_TAIL(geom) << cache->block_shift;
 	_Alignas(64) uint8_t chunk[PC_CHUNK_BYTES];
-	int rc = load_verified(cache, data_off(cache, extent) - head, chunk, head + len + tail, extent->crc);
+	int rc = load_verified(cache, media_off - head, chunk, head + len + tail, crc);
 
 	if (!rc)
 		memcpy(buf, chunk + head, len);
 	return rc;
 }
 
+static inline __attribute__((always_inline)) int load_part(struct pcache *cache, uint64_t media_off, void *buf,
+							   size_t len, uint32_t crc, uint32_t geom)
+{
+	if (!cache->data_crc)
+		return pc_media_load_lines(cache->media, media_off, buf, len);
+	if (geom == 0)
+		return load_verified(cache, media_off, buf, len, crc);
+	return load_fragment(cache, media_off, buf, len, crc, geom);
+}
+
 int pc_core_load(struct pcache *cache, const struct pc_extent *extent, void *buf)
 {
-	size_t len = (size_t)extent->len_blk << cache->block_shift;
-
-	if (!cache->data_crc)
-		return pc_media_load(cache->media, data_off(cache, extent), buf, len);
-	if (extent->geom == 0)
-		return load_verified(cache, data_off(cache, extent), buf, len, extent->crc);
-	return load_fragment(cache, extent, buf);
+	return load_part(cache, data_off(cache, extent), buf, (size_t)extent->len_blk << cache->block_shift,
+			 extent->crc, extent->geom);
 }
 
 bool pc_core_damage(struct pcache *cache, const struct pc_extent *extent, int load_rc)
@@ -77,6 +82,10 @@ void pc_core_tell_quarantine(struct pcache *cache, uint32_t seg_id)
 	       "the media is damaged in segment %u at offset %llu; the segment gets no new data until the cache is "
 	       "closed",
 	       seg_id, (unsigned long long)pc_geo_segment_off(&cache->layout.super, seg_id));
+	pc_event(&cache->msg, (struct pcache_event){ .kind = PCACHE_EVENT_MEDIA_DAMAGE,
+						     .off = pc_geo_segment_off(&cache->layout.super, seg_id),
+						     .len = cache->layout.super.segment_bytes,
+						     .value = seg_id });
 }
 
 static int copy_extent(struct pcache *cache, const struct pc_extent *extent, void *buf)
@@ -165,12 +174,12 @@ static uint64_t take_run_locked(struct pcache *cache, struct run *run, uint32_t 
 	return vol_blk;
 }
 
-/* After a copy: whether the segment still lives the life in which the extent, DATA, was found. */
-static bool is_same_life(struct pcache *cache, const struct pc_extent *extent, uint64_t gen)
+/* After a copy: whether the segment still lives the life in which its data was found. */
+static bool is_same_life(const struct pc_seg *seg, uint64_t gen)
 {
 	/* Order: the generation is looked at after the bytes; who reuses a segment raises it before he stores (segmap.c). */
 	atomic_thread_fence(memory_order_acquire);
-	return atomic_load_explicit(&seg_of(cache, extent)->gen, memory_order_relaxed) == gen;
+	return atomic_load_explicit(&seg->gen, memory_order_relaxed) == gen;
 }
 
 struct damage {
@@ -233,7 +242,7 @@ static int copy_run(struct pcache *cache, const struct run *run, uint8_t *buf, u
 		rc = copy_extent(cache, extent, buf);
 		PC_YIELD(READ_COPIED);
 		/* Damage is dealt with while the segment is pinned: without, it may be another life's bytes that are wrong. */
-		if (rc || (is_data(extent) && !is_same_life(cache, extent, run->gens[i]))) {
+		if (rc || (is_data(extent) && !is_same_life(seg_of(cache, extent), run->gens[i]))) {
 			*out_blk = done_blk;
 			return READ_AGAIN;
 		}
@@ -308,6 +317,10 @@ static int read_gap_locked(struct read *read, uint64_t mask, struct pc_shard_sta
 	uint64_t len_blk = gap_end_blk - read->blk;
 	int rc;
 
+	if (read->flags & PCACHE_NOWAIT) {
+		pc_index_unlock(cache->index, mask);
+		return -EAGAIN;
+	}
 	len_blk = PC_MIN(len_blk, cache->atomic_max_bytes >> cache->block_shift);
 	len_blk = PC_MIN(len_blk, (UINT64_C(1) << 20) >> cache->block_shift);
 	count(&stats->miss_bytes, len_blk << cache->block_shift);
@@ -319,7 +332,8 @@ static int read_gap_locked(struct read *read, uint64_t mask, struct pc_shard_sta
 }
 
 /* As count_call_locked, and what was hit, without a lock. read_bytes: of the call; 0: it was counted. */
-static void count_hit(struct pcache *cache, uint64_t read_bytes, uint64_t hit_bytes)
+static inline __attribute__((always_inline)) void count_hit(struct pcache *cache, uint64_t read_bytes,
+							    uint64_t hit_bytes)
 {
 	uint32_t slot = pc_thread_slot();
 	struct pc_reader_stats *stats = &cache->stats.reader[slot];
@@ -395,38 +409,46 @@ static int read_some(struct read *read)
 enum one { ONE_DONE, ONE_UNUSUAL, ONE_AGAIN };
 
 /*
- * The read that nearly all reads are: of data that one extent has, with nobody in the way. Every instruction before the copy keeps the processor from asking for its data, so what is decided anew for
- * every run of others is constant here. ONE_UNUSUAL: something is not as usual, and nothing was counted. ONE_AGAIN: as READ_AGAIN, and the hit was counted.
+ * The read that nearly all reads are: of data that one extent has, with nobody in the way.
+ *
+ * A processor works on some hundreds of instructions at a time. So it asks for the data of this call while that of the last one is still on its way, if there are few instructions in between; what
+ * is decided anew for every run of others is constant here, and nothing is looked up that is not needed. ONE_UNUSUAL: something is not as usual, and nothing was counted. ONE_AGAIN: as READ_AGAIN,
+ * and the hit was counted.
  */
-static enum one read_one(struct pcache *cache, void *buf, uint64_t blk, uint64_t len_blk)
+static inline __attribute__((always_inline)) enum one read_one(struct pcache *cache, void *buf, uint64_t blk,
+							       uint64_t len_blk)
 {
 	struct pc_index_peek peek;
-	struct pc_extent extent;
+	struct pc_index_hit hit;
 	struct pc_seg *seg;
-	uint64_t gen;
+	uint64_t gen, media_off, len = len_blk << cache->block_shift;
 	int rc;
 
 	if (len_blk - 1 >= cache->chunk_blk || PC_PLANTED(PC_PLANT_NO_PIN) ||
-	    !pc_index_peek_one(cache->index, blk, len_blk, &extent, &peek) || !is_data(&extent) ||
-	    extent.seg_id >= cache->map.segment_nr)
+	    !pc_index_peek_one(cache->index, blk, len_blk, &hit, &peek) || hit.seg_id >= cache->map.segment_nr)
 		return ONE_UNUSUAL;
-	prefetch(cache, &extent);
-	seg = seg_of(cache, &extent);
+	media_off = cache->layout.super.data_off + (hit.media_blk << cache->block_shift);
+	pc_media_prefetch(cache->media, media_off, len);
+	seg = &cache->map.segs[hit.seg_id];
 	gen = atomic_load_explicit(&seg->gen, memory_order_relaxed);
 	if (!pc_index_peek_holds(&peek) && !PC_PLANTED(PC_PLANT_PEEK_UNCHECKED))
 		return ONE_UNUSUAL;
-	PC_YIELD(READ_FOUND);
-	rc = pc_core_load(cache, &extent, buf);
-	PC_YIELD(READ_COPIED);
 	if (!is_touched(seg))
-		atomic_store_explicit(&seg->touched, 1, memory_order_relaxed);
-	count_hit(cache, len_blk << cache->block_shift, len_blk << cache->block_shift);
-	return rc || !is_same_life(cache, &extent, gen) ? ONE_AGAIN : ONE_DONE;
+		atomic_store_explicit(&seg->touched, PC_TOUCHED_READ, memory_order_relaxed);
+	count_hit(cache, len, len);
+	PC_YIELD(READ_FOUND);
+	rc = load_part(cache, media_off, buf, len, hit.crc, hit.geom);
+	PC_YIELD(READ_COPIED);
+	return rc || !is_same_life(seg, gen) ? ONE_AGAIN : ONE_DONE;
 }
 
-/* again: all of it is one hit that was counted. */
-static __attribute__((noinline)) int read_any(struct pcache *cache, void *buf, uint64_t off, uint64_t len,
-					      uint32_t flags, bool again)
+/*
+ * In any number of runs. count_bytes: of the call, counted in the first shard; 0: it was counted. pinned: the first run is to be. *out_done_bytes: from the beginning, also if
+ * it fails.
+ */
+static inline __attribute__((always_inline)) int read_any(struct pcache *cache, void *buf, uint64_t off, uint64_t len,
+							  uint32_t flags, uint64_t count_bytes, bool pinned,
+							  uint64_t *out_done_bytes)
 {
 	struct read read; /* not zeroed: the plan is large */
 	int rc = 0;
@@ -435,17 +457,40 @@ static __attribute__((noinline)) int read_any(struct pcache *cache, void *buf, u
 	read.to = buf;
 	read.blk = off >> cache->block_shift;
 	read.end_blk = (off + len) >> cache->block_shift;
-	read.uncounted_bytes = again ? 0 : len;
+	read.uncounted_bytes = count_bytes;
 	read.flags = flags;
-	read.run.pinned = again || PC_PLANTED(PC_PLANT_NO_PIN);
+	read.run.pinned = pinned || PC_PLANTED(PC_PLANT_NO_PIN);
 	while (read.blk < read.end_blk && !rc)
 		rc = read_some(&read);
+	*out_done_bytes = (read.blk << cache->block_shift) - off;
 	return rc;
+}
+
+/* again: all of it is one hit that was counted. A function of its own with few arguments, so that the usual read pays nothing. */
+static __attribute__((noinline)) int read_unusual(struct pcache *cache, void *buf, uint64_t off, uint64_t len,
+						  uint32_t flags, bool again)
+{
+	uint64_t done_bytes;
+
+	return read_any(cache, buf, off, len, flags, again ? 0 : len, again, &done_bytes);
 }
 
 int pc_core_read(struct pcache *cache, void *buf, uint64_t off, uint64_t len, uint32_t flags)
 {
 	enum one one = read_one(cache, buf, off >> cache->block_shift, len >> cache->block_shift);
 
-	return one == ONE_DONE ? 0 : read_any(cache, buf, off, len, flags, one == ONE_AGAIN);
+	return one == ONE_DONE ? 0 : read_unusual(cache, buf, off, len, flags, one == ONE_AGAIN);
+}
+
+int pc_core_read_hits(struct pcache *cache, void *buf, uint64_t off, uint64_t len, uint64_t count_bytes,
+		      uint64_t *out_done_bytes)
+{
+	return read_any(cache, buf, off, len, PCACHE_NOWAIT, count_bytes, false, out_done_bytes);
+}
+
+int pc_core_read_rest(struct pcache *cache, void *buf, uint64_t off, uint64_t len, uint32_t flags)
+{
+	uint64_t done_bytes;
+
+	return read_any(cache, buf, off, len, flags, 0, false, &done_bytes);
 }

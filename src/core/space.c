@@ -9,9 +9,12 @@
 #include <errno.h>
 
 #include "base/plant.h"
+#include "base/probe.h"
 #include "base/sched.h"
 #include "core/cache.h"
 #include "pcache/errors.h"
+
+#define FULL_OVER_NS UINT64_C(1000000000) /* without a write that finds no space */
 
 int pc_space_init(struct pcache *cache)
 {
@@ -27,8 +30,13 @@ int pc_space_init(struct pcache *cache)
 	rc = pc_cond_init(&cache->signal.cond);
 	if (rc)
 		goto undo_signal_lock;
+	rc = pc_limit_init(cache);
+	if (rc)
+		goto undo_signal_cond;
 	pc_admit_init(cache);
 	return 0;
+undo_signal_cond:
+	pc_cond_fini(&cache->signal.cond);
 undo_signal_lock:
 	pc_mutex_fini(&cache->signal.lock);
 undo_lock:
@@ -38,6 +46,7 @@ undo_lock:
 
 void pc_space_fini(struct pcache *cache)
 {
+	pc_limit_fini(cache);
 	pc_cond_fini(&cache->signal.cond);
 	pc_mutex_fini(&cache->signal.lock);
 	pc_mutex_fini(&cache->space.lock);
@@ -174,7 +183,8 @@ static int run_steps(struct pcache *cache, struct pc_space_ticket *ticket, uint3
 	if (rc == PCACHE_E_FAILSTOP || rc > 0)
 		return rc > 0 ? 0 : rc;
 	/* This round found nothing to do. Another thread may be in the middle of what there was. */
-	await_steps_of_others(cache);
+	if (!PC_PLANTED(PC_PLANT_STEPS_NOT_AWAITED))
+		await_steps_of_others(cache);
 	if (room_was_made(cache, ticket))
 		return 0;
 	/* The backing's error is about other data than the caller's; the degraded state shows it. */
@@ -234,20 +244,33 @@ static int wait_in_queue(struct pcache *cache, struct pc_space_ticket *ticket, u
 	return atomic_load_explicit(&cache->failstop, memory_order_acquire) ? PCACHE_E_FAILSTOP : 0;
 }
 
+/* An event when writes begin to find no space: not again before there has been some for a second. */
+static int tell_full(struct pcache *cache)
+{
+	uint64_t now_ns = pc_monotonic_ns();
+	uint64_t before_ns = atomic_exchange_explicit(&cache->space.full_ns, now_ns, memory_order_relaxed);
+
+	if (!before_ns || now_ns - before_ns > FULL_OVER_NS)
+		pc_event(&cache->msg, (struct pcache_event){ .kind = PCACHE_EVENT_FULL });
+	return PCACHE_E_FULL;
+}
+
 int pc_space_wait(struct pcache *cache, struct pc_space_ticket *ticket, uint32_t want_segs, bool want_log,
 		  uint32_t flags)
 {
 	if (atomic_load_explicit(&cache->failstop, memory_order_acquire))
 		return PCACHE_E_FAILSTOP;
 	if (cache->caller_maintains) {
-		if (flags & PCACHE_NOWAIT)
-			return PCACHE_E_FULL;
-		return run_steps(cache, ticket, want_segs, want_log);
+		int rc = flags & PCACHE_NOWAIT ? PCACHE_E_FULL : run_steps(cache, ticket, want_segs, want_log);
+
+		return rc == PCACHE_E_FULL ? tell_full(cache) : rc;
 	}
 	if ((flags & PCACHE_NOWAIT) || (cache->full_is_error && !(flags & PC_SPACE_MUST))) {
 		pc_signal_work(cache, PC_WORK_SPACE | PC_WORK_URGENT);
-		return PCACHE_E_FULL;
+		return tell_full(cache);
 	}
+	(void)tell_full(cache);
+	PC_PROBE2(full_wait, want_segs, want_log);
 	return wait_in_queue(cache, ticket, want_segs, want_log);
 }
 
@@ -278,12 +301,14 @@ void pc_space_progress(struct pcache *cache)
 	struct pc_space *space = &cache->space;
 	bool stopped = atomic_load_explicit(&cache->failstop, memory_order_acquire) != 0;
 
+	PC_YIELD(SPACE_MADE);
 	pc_mutex_lock(&space->lock);
 	space->progress_nr++;
 	if (!PC_PLANTED(PC_PLANT_LOST_WAKEUP)) {
 		wake_locked(space->first);
 		for (struct pc_space_ticket *ticket = space->first; stopped && ticket; ticket = ticket->next)
 			wake_locked(ticket);
+		pc_cond_broadcast(&cache->limit.cond);
 	}
 	pc_mutex_unlock(&space->lock);
 }

@@ -26,6 +26,7 @@
 #include "base/sched.h"
 #include "core/append.h"
 #include "core/cache.h"
+#include "core/write_batch.h"
 #include "core/write_one.h"
 #include "pcache/errors.h"
 
@@ -70,7 +71,7 @@ struct op {
 	struct pc_kbuf kbuf;
 	void *heap; /* keys and cells, if they do not fit inside */
 	struct wkey inline_keys[INLINE_KEYS];
-	struct pc_extent kept[KEPT_MAX];
+	struct pc_displaced kept[KEPT_MAX];
 	_Alignas(64) uint8_t inline_cells[INLINE_CELLS * PC_CELL_BYTES];
 };
 
@@ -215,6 +216,22 @@ static void op_insert_early_locked(struct op *op, uint32_t to)
 		op_insert_part_locked(op, op->next_chunk, to);
 }
 
+/*
+ * The index's cache misses come while the data before is copied. A long range ends in another leaf than it begins in; what lies between is asked for by the processor itself, or
+ * is little.
+ */
+static void op_prefetch_locked(const struct op *op, uint32_t key_idx)
+{
+	struct pc_index *index = op->cache->index;
+	const struct pc_key *key = &op->keys[key_idx].key;
+
+	if (key_idx >= op->key_nr)
+		return;
+	if (key->len_blk > op->cache->chunk_blk)
+		pc_index_prefetch_locked(index, key->vol_blk + key->len_blk - 1);
+	pc_index_prefetch_locked(index, key->vol_blk);
+}
+
 /* Copies the bytes of one key; the CRCs go into the kset. */
 static void copy_key_data(struct op *op, const struct wkey *wkey)
 {
@@ -237,32 +254,20 @@ static void copy_key_data(struct op *op, const struct wkey *wkey)
 		off += len;
 		src += len;
 		left -= len;
+		if (i == 0 && op->key_nr == 1)
+			op_prefetch_locked(op, 0);
 		if (!left || i % PART_CHUNKS == PART_CHUNKS - 1)
 			op_insert_early_locked(op, i + 1);
 	}
 }
 
-/*
- * The index's cache misses come while the data before is copied. A long range ends in another leaf than it begins in; what lies between is asked for by the processor itself, or
- * is little.
- */
-static void op_prefetch_locked(const struct op *op, uint32_t key_idx)
-{
-	struct pc_index *index = op->cache->index;
-	const struct pc_key *key = &op->keys[key_idx].key;
-
-	if (key_idx >= op->key_nr)
-		return;
-	if (key->len_blk > op->cache->chunk_blk)
-		pc_index_prefetch_locked(index, key->vol_blk + key->len_blk - 1);
-	pc_index_prefetch_locked(index, key->vol_blk);
-}
-
-/* For many keys it is one step more, for all of them together. */
+/* For many keys it is one step more, for all of them together. One with chunks asks when its first chunk is on its way. */
 static void op_prefetch_first_locked(const struct op *op)
 {
 	uint32_t nr = PC_MIN(op->key_nr, PREFETCH_KEYS_MAX);
 
+	if (nr == 1 && op->keys[0].chunk_nr)
+		return;
 	for (uint32_t i = 0; nr > 1 && i < nr; i++)
 		pc_index_prefetch_node_locked(op->cache->index, op->keys[i].key.vol_blk);
 	op_prefetch_locked(op, 0);
@@ -320,7 +325,7 @@ static void op_begin_apply(struct op *op, uint64_t pos)
 	op->next_chunk = 0;
 	op->apply = (struct pc_apply){ .cache = cache,
 				       .pos = pos,
-				       .share_idx = (uint32_t)__builtin_ctzll(op->mask),
+				       .share_idx = pc_apply_share_idx(op->mask),
 				       .kept = op->kept,
 				       .kept_max = op->early ? KEPT_MAX : 0 };
 }
@@ -452,6 +457,8 @@ static int op_finish(struct op *op)
 	if (op->took_segs) {
 		pc_core_mark(cache);
 		pc_admit_look(cache);
+		if (pc_limit_is_on(cache))
+			pc_limit_took(cache, (uint64_t)op->total_blk << cache->block_shift);
 	}
 	if (atomic_load_explicit(&cache->signal.writeback_idle, memory_order_seq_cst))
 		pc_signal_work(cache, PC_WORK_WRITEBACK);
@@ -467,8 +474,9 @@ static int op_run(struct op *op)
 
 	if (rc)
 		return rc;
-	pc_admit(cache, (uint64_t)op->total_blk << cache->block_shift, op->flags);
-	rc = op_alloc_room(op);
+	rc = pc_admit(cache, (uint64_t)op->total_blk << cache->block_shift, op->flags);
+	if (!rc)
+		rc = op_alloc_room(op);
 	if (!rc)
 		rc = op_build_data_keys(op);
 	if (!rc) {
@@ -532,9 +540,15 @@ int pc_core_write(struct pcache *cache, const struct pcache_range *ranges, uint3
 		total += ranges[i].len;
 	if (rc || total == 0)
 		return rc;
+	if (range_nr > 1 && PC_PLANTED(PC_PLANT_BATCH_IN_TWO)) {
+		rc = pc_core_write(cache, ranges, range_nr / 2, flags);
+		return rc ? rc : pc_core_write(cache, ranges + range_nr / 2, range_nr - range_nr / 2, flags);
+	}
 	if (range_nr == 1 && total <= PC_CHUNK_BYTES &&
 	    pc_write_one(cache, ranges[0].buf, ranges[0].off >> cache->block_shift,
 			 (uint32_t)(total >> cache->block_shift)))
+		return 0;
+	if (range_nr > 1 && total <= cache->atomic_max_bytes && pc_write_batch(cache, ranges, range_nr))
 		return 0;
 	if (total <= cache->atomic_max_bytes)
 		return write_atomic(cache, ranges, range_nr, total, flags);
@@ -611,7 +625,7 @@ static int poison_locked(struct pcache *cache, const struct pc_extent *version, 
 {
 	_Alignas(64) uint8_t cells[(POISON_PARTS_MAX + 2) * PC_CELL_BYTES];
 	struct pc_kbuf kbuf = { .cells = cells, .cell_nr = 1, .cell_max = PC_ARRAY_NR(cells) / PC_CELL_BYTES };
-	struct pc_apply apply = { .cache = cache, .share_idx = (uint32_t)__builtin_ctzll(mask) };
+	struct pc_apply apply = { .cache = cache, .share_idx = pc_apply_share_idx(mask) };
 	struct pc_key keys[POISON_PARTS_MAX];
 	struct pc_extent found[POISON_PARTS_MAX];
 	uint32_t nr, idx = (uint32_t)__builtin_ctzll(mask);
@@ -721,6 +735,9 @@ bool pc_core_fill(struct pcache *cache, struct pc_fill *fill, const void *buf)
 	pc_index_unlock(cache->index, op.mask);
 	if (rc)
 		pc_heads_unalloc(&cache->heads, op.pieces, op.piece_nr);
+	/* What a fill leaves of them is there for writes. */
+	if (op.took_segs && pc_limit_is_on(cache))
+		pc_limit_took(cache, range.len);
 	if (op.took_segs && pc_space_pressure(cache))
 		pc_signal_work(cache, PC_WORK_SPACE);
 	free(op.heap);

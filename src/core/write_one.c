@@ -8,31 +8,17 @@
  * the first store, and none behind it.
  */
 #include "core/write_one.h"
-#include "base/plant.h"
 #include "base/sched.h"
 #include "core/cache.h"
 #include "pcache/errors.h"
 
-#define EXTENTS_MAX 4u /* index insertions: one that is new, what it cuts, and a margin as in core/write.c */
+#define EXTENTS_MAX 1u /* index insertions: it lies in one stripe, and what it cuts counts with it */
 #define KEPT_MAX 8u /* pieces that it displaces: one for each block of a chunk */
 
 static bool is_usual(struct pcache *cache, uint64_t blk, uint32_t len_blk)
 {
-#ifdef PC_PLANTS
-	if (!PC_PLANTED(PC_PLANT_NONE))
-		return false; /* the defects are in core/write.c */
-#endif
-	return cache->write_one && len_blk <= cache->chunk_blk &&
-	       blk + len_blk <= pc_index_stripe_end(cache->index, blk) &&
-	       !atomic_load_explicit(&cache->admit.slow, memory_order_relaxed) &&
-	       atomic_load_explicit(&cache->log.head, memory_order_relaxed) <
-		       atomic_load_explicit(&cache->log.writer_limit, memory_order_relaxed);
-}
-
-static void count(_Atomic uint64_t *counter, uint64_t add)
-{
-	/* One writer at a time, under the shard lock: no locked instruction is needed. */
-	atomic_store_explicit(counter, atomic_load_explicit(counter, memory_order_relaxed) + add, memory_order_relaxed);
+	return pc_write_short_may(cache) && len_blk <= cache->chunk_blk &&
+	       blk + len_blk <= pc_index_stripe_end(cache->index, blk);
 }
 
 /* Data and slot. Returns the CRC. */
@@ -72,7 +58,7 @@ static void insert_locked(struct pc_apply *apply, const struct pc_key *key, uint
 static bool commit_locked(struct pcache *cache, const void *buf, const struct pc_key *key, uint32_t idx)
 {
 	struct pc_shard_stats *stats = &cache->stats.shard[idx];
-	struct pc_extent kept[KEPT_MAX];
+	struct pc_displaced kept[KEPT_MAX];
 	struct pc_apply apply = { .cache = cache, .share_idx = idx, .kept = kept, .kept_max = KEPT_MAX };
 	uint32_t crc;
 
@@ -88,8 +74,8 @@ static bool commit_locked(struct pcache *cache, const void *buf, const struct pc
 	pc_apply_fence(&apply);
 	pc_log_done(&cache->log, idx);
 	PC_YIELD(WRITE_DONE);
-	count(&stats->write_ops, 1);
-	count(&stats->write_bytes, (uint64_t)key->len_blk << cache->block_shift);
+	pc_stat_add(&stats->write_ops, 1);
+	pc_stat_add(&stats->write_bytes, (uint64_t)key->len_blk << cache->block_shift);
 	return true;
 }
 
@@ -122,9 +108,6 @@ bool pc_write_one(struct pcache *cache, const void *buf, uint64_t blk, uint32_t 
 		pc_heads_unalloc(&cache->heads, &piece, 1);
 		return false;
 	}
-	if (atomic_load_explicit(&cache->signal.writeback_idle, memory_order_seq_cst))
-		pc_signal_work(cache, PC_WORK_WRITEBACK);
-	if (pc_log_short(&cache->log))
-		pc_signal_work(cache, PC_WORK_SPACE);
+	pc_write_short_signal(cache);
 	return true;
 }

@@ -16,6 +16,7 @@
 
 #include <stdio.h>
 
+#include "base/crc.h"
 #include "base/types.h"
 #include "format/le.h"
 
@@ -305,6 +306,49 @@ void pc_key_encode(const struct pc_key *key, struct pcm_key *out_cell);
 void pc_key_decode(const struct pcm_key *cell, struct pc_key *out_key); /* checks nothing: see pc_key_check */
 /* One slot with one key of DATA of one chunk, whose CRC is crc, sealed: 8 words. What pc_key_encode and pc_kset_seal do, faster. */
 void pc_kset_encode_one(uint64_t *out_slot, uint64_t pos, uint64_t nonce, const struct pc_key *key, uint32_t crc);
+#define PC_CELL_WORDS (PC_CELL_BYTES / sizeof(uint64_t))
+/* Cells as words, little-endian: what is read soon, or wide, must not be stored in narrow parts, nor the other way round; so all of it stays in registers. */
+static inline void pc_kset_header_words(uint64_t *cell, uint64_t pos, uint64_t nonce, uint32_t slot_nr, uint32_t key_nr)
+{
+	cell[0] = pos;
+	cell[1] = nonce;
+	cell[2] = (uint64_t)slot_nr << 32;
+	cell[3] = key_nr | (uint64_t)PC_KSET_KEYS << 32;
+}
+static inline __attribute__((always_inline)) void pc_key_words(uint64_t *cell, const struct pc_key *key, uint32_t crc)
+{
+	cell[0] = key->vol_blk;
+	cell[1] = key->gen;
+	cell[2] = (uint64_t)key->seg_id << 32 | crc;
+	cell[3] = (uint64_t)key->flags << 56 | (uint64_t)key->geom << 48 | (uint64_t)key->seg_blk << 32 | key->len_blk;
+}
+
+/*
+ * A kset of several such keys, whose CRC grows with each: begin, add key_nr times, end, which returns the number of slots. Between them slots that are full are what they will be, but for the
+ * first, which is not before the end.
+ */
+#define PC_KSET_WORDS_KEYS 32u
+struct pc_kset_words {
+	uint32_t cell_nr; /* that are there */
+	uint32_t crc; /* of them */
+	uint64_t cells[(1 + PC_KSET_WORDS_KEYS + 1) * PC_CELL_WORDS];
+};
+static inline void pc_kset_begin(struct pc_kset_words *kset, uint64_t pos, uint64_t nonce, uint32_t key_nr)
+{
+	pc_kset_header_words(kset->cells, pos, nonce, pc_cells_to_slots(1 + key_nr), key_nr);
+	kset->crc = pc_crc32c(0, kset->cells, PC_CELL_BYTES);
+	kset->cell_nr = 1;
+}
+static inline __attribute__((always_inline)) void pc_kset_add(struct pc_kset_words *kset, const struct pc_key *key,
+							      uint32_t crc)
+{
+	uint64_t *cell = kset->cells + (size_t)kset->cell_nr++ * PC_CELL_WORDS;
+
+	pc_key_words(cell, key, crc);
+	kset->crc = pc_crc32c(kset->crc, cell, PC_CELL_BYTES);
+}
+uint32_t pc_kset_end(struct pc_kset_words *kset);
+
 /* Seals the header of a KEYS kset whose cells 1.. are in place: buf has slot_nr * 64 bytes, 8-byte aligned. */
 void pc_kset_seal(void *buf, uint64_t pos, uint64_t nonce, uint32_t slot_nr, uint32_t key_nr);
 void pc_kset_encode_void(void *slot, uint64_t pos, uint64_t nonce, uint32_t slot_nr);

@@ -65,17 +65,22 @@ void pc_kset_seal(void *buf, uint64_t pos, uint64_t nonce, uint32_t slot_nr, uin
 
 void pc_kset_encode_one(uint64_t *out_slot, uint64_t pos, uint64_t nonce, const struct pc_key *key, uint32_t crc)
 {
-	/* The two cells as words: what is read wide soon must not be stored in narrow parts. Little-endian, as in le.h. */
-	out_slot[0] = pos;
-	out_slot[1] = nonce;
-	out_slot[2] = UINT64_C(1) << 32;
-	out_slot[3] = UINT64_C(1) | (uint64_t)PC_KSET_KEYS << 32;
-	out_slot[4] = key->vol_blk;
-	out_slot[5] = key->gen;
-	out_slot[6] = (uint64_t)key->seg_id << 32 | crc;
-	out_slot[7] =
-		(uint64_t)key->flags << 56 | (uint64_t)key->geom << 48 | (uint64_t)key->seg_blk << 32 | key->len_blk;
+	pc_kset_header_words(out_slot, pos, nonce, 1, 1);
+	pc_key_words(out_slot + PC_CELL_WORDS, key, crc);
 	out_slot[CRC_WORD] = UINT64_C(1) << 32 | pc_crc32c(0, out_slot, PC_SLOT_BYTES);
+}
+
+uint32_t pc_kset_end(struct pc_kset_words *kset)
+{
+	if (kset->cell_nr % 2) {
+		uint64_t *cell = kset->cells + (size_t)kset->cell_nr++ * PC_CELL_WORDS;
+
+		for (uint32_t i = 0; i < PC_CELL_WORDS; i++)
+			cell[i] = 0;
+		kset->crc = pc_crc32c(kset->crc, cell, PC_CELL_BYTES);
+	}
+	kset->cells[CRC_WORD] |= kset->crc;
+	return kset->cell_nr / 2;
 }
 
 /* Seals a kset of which only the first slot counts. */

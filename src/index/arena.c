@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Areas. Each is an eighth of all before it; from 16 MiB on they are 32 MiB of address space each, on huge pages where the system has them: a random
+ * Areas. Each is a thirty-second part of all before it, as half of the last one is unused on average; from 16 MiB on they are 32 MiB of address space each, on huge pages where the system has them: a random
  * access to many 4 KiB pages costs a walk through the page tables as well. There is memory behind such an area only as far as it was given out, huge page by
  * huge page.
  */
@@ -13,6 +13,7 @@
 
 #define PAGE_BYTES ((size_t)4096)
 #define HUGE_PAGE_BYTES ((size_t)2 << 20)
+#define AREA_SHARE 32u /* of what was given out before: the next area */
 #define AREA_BYTES_MIN ((size_t)16 << 10)
 #define HUGE_AREA_BYTES ((size_t)32 << 20)
 #define HUGE_FROM_BYTES ((uint64_t)16 << 20) /* given out: one huge page more or less does not matter then */
@@ -57,7 +58,7 @@ static uint64_t newest_bytes(const struct pc_arena *arena)
 static bool add_area_locked(struct pc_arena *arena, size_t need_bytes)
 {
 	bool huge = arena->given_bytes >= HUGE_FROM_BYTES;
-	size_t wish_bytes = huge ? HUGE_AREA_BYTES : PC_MAX((size_t)arena->given_bytes / 8, AREA_BYTES_MIN);
+	size_t wish_bytes = huge ? HUGE_AREA_BYTES : PC_MAX((size_t)arena->given_bytes / AREA_SHARE, AREA_BYTES_MIN);
 	struct pc_area *area = malloc(sizeof(*area));
 
 	if (area == NULL)

@@ -22,6 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/sort.h"
 #include "index/shard.h"
 
 #define LEAF_FILL 28u /* of PC_LEAF_NR */
@@ -29,7 +30,6 @@
 #define LEAVES_PER_RECORD 2u /* with more, building anew costs more than one by one */
 #define RECORDS_AHEAD 16u
 #define RESERVE_NR 4u /* pieces reserved at once: more would stay unused in each shard */
-#define SHORT_NR 48u /* fewer are sorted by insertion */
 
 /* ---- clusters ------------------------------------------------------------------------------------------------------------ */
 
@@ -66,18 +66,6 @@ static int by_value(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-static void sort_short(uint64_t *order, uint32_t nr)
-{
-	for (uint32_t i = 1; i < nr; i++) {
-		uint64_t word = order[i];
-		uint32_t to = i;
-
-		for (; to > 0 && order[to - 1] > word; to--)
-			order[to] = order[to - 1];
-		order[to] = word;
-	}
-}
-
 /* A cluster in order of positions: by the numbers of its records, which are all that is left of the words. */
 static void sort_cluster(uint64_t *order, uint32_t nr)
 {
@@ -87,8 +75,8 @@ static void sort_cluster(uint64_t *order, uint32_t nr)
 		order[i] &= PC_MERGE_IDX_MASK;
 		sorted = sorted && (i == 0 || order[i - 1] < order[i]);
 	}
-	if (!sorted && nr < SHORT_NR)
-		sort_short(order, nr);
+	if (!sorted && nr < PC_SORT_SHORT_NR)
+		pc_sort_short(order, nr);
 	else if (!sorted)
 		qsort(order, nr, sizeof(*order), by_value);
 }

@@ -202,12 +202,13 @@ void pc_index_insert_locked(struct pc_index *index, const struct pc_extent *exte
 void pc_index_insert_run_locked(struct pc_index *index, const struct pc_extent_run *run, pc_displaced_fn displaced,
 				void *ctx)
 {
-	struct pc_extent extent = *run->first;
+	struct pc_extent extent;
 	struct pc_extent_run rest = { &extent, run->crcs, run->nr };
 
+	pc_extent_copy(&extent, run->first);
 	while (rest.nr > 0) {
 		uint64_t room_blk = pc_index_stripe_end(index, extent.vol_blk) - extent.vol_blk;
-		struct pc_extent_run part = rest;
+		struct pc_extent_run part = { &extent, rest.crcs, 0 };
 
 		part.nr = (uint32_t)PC_MIN(room_blk / extent.len_blk, (uint64_t)rest.nr);
 		if (part.nr != 0) {
@@ -269,7 +270,7 @@ bool pc_index_peek(struct pc_index *index, uint64_t vol_blk, uint64_t len_blk, s
 	return whole;
 }
 
-bool pc_index_peek_one(struct pc_index *index, uint64_t vol_blk, uint64_t len_blk, struct pc_extent *out,
+bool pc_index_peek_one(struct pc_index *index, uint64_t vol_blk, uint64_t len_blk, struct pc_index_hit *out,
 		       struct pc_index_peek *out_peek)
 {
 	const struct pc_shard *shard = shard_of(index, vol_blk);
@@ -277,10 +278,10 @@ bool pc_index_peek_one(struct pc_index *index, uint64_t vol_blk, uint64_t len_bl
 
 	out_peek->lock = &shard->lock;
 	out_peek->version = pc_spin_version(&shard->lock);
-	if (out_peek->version & 1 || (vol_blk ^ (vol_blk + len_blk - 1)) >> index->stripe_shift != 0)
+	if (out_peek->version & 1)
 		return false;
 	PC_YIELD(PEEK_BEGUN);
-	found = pc_shard_peek_one(shard, vol_blk, vol_blk + len_blk, out);
+	found = pc_shard_peek_one(shard, vol_blk, len_blk, out);
 	PC_YIELD(PEEK_FOUND);
 	return found;
 }
@@ -470,6 +471,9 @@ int pc_index_sweep(struct pc_index *index, const struct pc_index_sweep *sweep)
 
 			if (!(left >> i & 1))
 				continue;
+			/* What the next one begins with comes while this one is under way, and not under its lock. */
+			if (i + 1 < index->shard_nr)
+				pc_shard_prefetch(&index->shards[i + 1], resume_blks[i + 1]);
 			rc = sweep_stretch(index, i, resume_blks[i], &stretch);
 			if (rc != 0)
 				return rc;

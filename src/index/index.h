@@ -38,6 +38,23 @@ struct pc_extent {
 };
 _Static_assert(sizeof(struct pc_extent) == 32, "extent");
 
+/*
+ * A copy, field by field: what was just stored in narrow parts must not be loaded wide, or the load waits until they have left the processor's queue, behind the stores of a write's data.
+ */
+static inline void pc_extent_copy(struct pc_extent *to, const struct pc_extent *from)
+{
+	const volatile struct pc_extent *alone = from;
+
+	to->vol_blk = alone->vol_blk;
+	to->pos = alone->pos;
+	to->len_blk = alone->len_blk;
+	to->seg_id = alone->seg_id;
+	to->crc = alone->crc;
+	to->seg_blk = alone->seg_blk;
+	to->geom = alone->geom;
+	to->flags = alone->flags;
+}
+
 /* The part [vol_blk, vol_blk + len_blk) of an extent, which must lie inside it. */
 struct pc_extent pc_extent_part(const struct pc_extent *extent, uint64_t vol_blk, uint32_t len_blk);
 
@@ -163,8 +180,16 @@ struct pc_index_peek {
 };
 bool pc_index_peek(struct pc_index *index, uint64_t vol_blk, uint64_t len_blk, struct pc_extent *out, uint32_t max,
 		   struct pc_index_peek *out_peek);
-/* As far as one extent has the whole range, which may lie anywhere: false also if none has. nr is not set. */
-bool pc_index_peek_one(struct pc_index *index, uint64_t vol_blk, uint64_t len_blk, struct pc_extent *out,
+
+/* What a read wants to know of data that one extent has. */
+struct pc_index_hit {
+	uint64_t media_blk; /* seg_id * segment_blk + block in the segment */
+	uint32_t seg_id;
+	uint32_t crc; /* of the whole chunk that geom describes */
+	uint32_t geom;
+};
+/* One DATA extent that has the whole range of len_blk, less than 2^32, which may lie anywhere: false also if none has. nr is not set. */
+bool pc_index_peek_one(struct pc_index *index, uint64_t vol_blk, uint64_t len_blk, struct pc_index_hit *out,
 		       struct pc_index_peek *out_peek);
 static inline bool pc_index_peek_holds(const struct pc_index_peek *peek)
 {

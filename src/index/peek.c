@@ -27,6 +27,9 @@
 #define PC_PEEK(x) __atomic_load_n(&(x), __ATOMIC_RELAXED)
 #endif
 
+/* With as many leaves in each shard an index is larger than the caches of processors are: 16 MiB in 64 shards. */
+#define FAR_LEAF_NR 512u
+
 struct place {
 	const struct pc_node *const *nodes;
 	const struct pc_node *node;
@@ -110,6 +113,13 @@ RACES_INLINE uint32_t find_node(const uint64_t *first_blks, uint32_t node_nr, ui
 	return (uint32_t)(base - first_blks);
 }
 
+/* The whole node: where in it the pointer to the leaf is, is known only when its keys have come, and the two should come together. */
+RACES_INLINE void prefetch_node(const struct pc_node *node)
+{
+	for (size_t line = 0; line < sizeof(*node); line += PC_CACHE_LINE_BYTES)
+		__builtin_prefetch((const char *)node + line);
+}
+
 /* The leaf where vol_blk belongs, and, in another region, its first extent: *out_inside is false. True and node NULL: there is none. */
 RACES_INLINE bool find_leaf(const struct pc_shard *shard, uint64_t vol_blk, struct place *at, bool *out_inside)
 {
@@ -129,6 +139,10 @@ RACES_INLINE bool find_leaf(const struct pc_shard *shard, uint64_t vol_blk, stru
 	at->nodes = (const struct pc_node *const *)(const void *)(first_blks + cap);
 	at->node_nr = node_nr;
 	at->node_idx = find_node(first_blks, node_nr, vol_blk);
+	at->node = PC_PEEK(at->nodes[at->node_idx]);
+	/* The only one is in the caches. */
+	if (node_nr > 1 && at->node != NULL)
+		prefetch_node(at->node);
 	if (!enter_node(at))
 		return false;
 	if (at->node != NULL && at->region < region) {
@@ -159,32 +173,89 @@ RACES_INLINE bool find(const struct pc_shard *shard, uint64_t vol_blk, struct pl
 	return true;
 }
 
-RACES bool pc_shard_peek_one(const struct pc_shard *shard, uint64_t vol_blk, uint64_t end_blk, struct pc_extent *out)
+/* Only what a read of data needs, in as few instructions as can be: see core/read.c. */
+RACES bool pc_shard_peek_one(const struct pc_shard *shard, uint64_t vol_blk, uint64_t len_blk, struct pc_index_hit *out)
 {
-	uint64_t newest_pos = PC_PEEK(shard->newest_pos);
+	const struct pc_pack *pack = shard->pack;
+	int32_t key = pc_key_of(vol_blk);
+	uint32_t slot_idx, shape, crc;
+	uint64_t word, before, extent_len;
 	struct place at;
+	bool inside;
 
-	if (!find(shard, vol_blk, &at) || at.node == NULL)
+	if (!find_leaf(shard, vol_blk, &at, &inside) || !inside)
 		return false;
-	*out = get(shard, &at, newest_pos);
-	if (out->vol_blk > vol_blk || out->vol_blk + out->len_blk < end_blk)
+	/* All lines together: one after the other they would be waited for one by one. */
+	for (size_t line = 0; line < sizeof(struct pc_leaf); line += PC_CACHE_LINE_BYTES)
+		__builtin_prefetch((const char *)at.leaf + line);
+	slot_idx = last_not_greater(pc_leaf_keys_count(at.leaf->keys, key), at.extent_nr);
+	/* Far more than any length if the first extent begins behind. */
+	before = (uint32_t)key - (uint32_t)PC_PEEK(at.leaf->keys[slot_idx]);
+	word = PC_PEEK(at.leaf->words[slot_idx]);
+	crc = PC_PEEK(at.leaf->crcs[slot_idx]);
+	shape = word & PC_SHAPE_MASK;
+	extent_len = pack->shape_len[shape]; /* 0 if it is not DATA */
+	if (before + len_blk > extent_len)
 		return false;
-	if (out->len_blk != end_blk - vol_blk)
-		*out = pc_extent_part(out, vol_blk, (uint32_t)(end_blk - vol_blk));
+	out->media_blk = (word >> PC_PACKED_MEDIA_SHIFT & pack->media_mask) + before;
+	out->seg_id = (uint32_t)(out->media_blk >> pack->seg_shift);
+	out->crc = crc;
+	/* As pc_extent_part: what is cut off is of the chunk all the same, before the range and behind it. */
+	out->geom = pack->shape_geom[shape] + (uint32_t)(before + ((extent_len - before - len_blk) << 3));
 	return true;
+}
+
+/* The leaf where vol_blk belongs if nothing changes meanwhile; or another, or NULL. */
+RACES_INLINE const struct pc_leaf *guess_leaf(const struct pc_shard *shard, uint64_t vol_blk)
+{
+	uint32_t node_nr = PC_PEEK(shard->node_nr), node_idx, leaf_nr, leaf_idx;
+	const uint64_t *first_blks = PC_PEEK(shard->first_blks);
+	const struct pc_node *node;
+	uint64_t cap;
+
+	if (node_nr == 0 || first_blks == NULL)
+		return NULL;
+	cap = pc_root_of(first_blks)->cap;
+	if (node_nr > cap)
+		return NULL;
+	node_idx = find_node(first_blks, node_nr, vol_blk);
+	node = PC_PEEK(((const struct pc_node *const *)(const void *)(first_blks + cap))[node_idx]);
+	if (node == NULL)
+		return NULL;
+	/* The only one is in the caches. */
+	if (node_nr > 1)
+		prefetch_node(node);
+	leaf_nr = PC_PEEK(node->leaf_nr);
+	leaf_idx = last_not_greater(pc_node_keys_count(node, pc_key_of(vol_blk)), leaf_nr);
+	return leaf_idx < PC_NODE_NR ? PC_PEEK(node->leaves[leaf_idx]) : NULL;
+}
+
+RACES_INLINE void prefetch_leaf_to_change(const struct pc_pack *pack, const struct pc_leaf *leaf)
+{
+	for (uint32_t line = 0; line < pack->leaf_bytes; line += PC_CACHE_LINE_BYTES)
+		pc_prefetch_store((const char *)leaf + line);
+}
+
+/* One that will not be met again soon: past the cache that processors share, which is to keep nodes. */
+RACES_INLINE void prefetch_far_leaf(const struct pc_pack *pack, const struct pc_leaf *leaf)
+{
+	for (uint32_t line = 0; line < pack->leaf_bytes; line += PC_CACHE_LINE_BYTES)
+		__builtin_prefetch((const char *)leaf + line, 0, 0);
 }
 
 RACES void pc_shard_prefetch(const struct pc_shard *shard, uint64_t vol_blk)
 {
-	struct place at;
-	bool inside;
+	const struct pc_leaf *leaf;
 
 	for (size_t line = 0; line < sizeof(*shard); line += PC_CACHE_LINE_BYTES)
 		pc_prefetch_store((const char *)shard + line);
-	if (!find_leaf(shard, vol_blk, &at, &inside) || !inside)
+	leaf = guess_leaf(shard, vol_blk);
+	if (leaf == NULL)
 		return;
-	for (uint32_t line = 0; line < shard->pack->leaf_bytes; line += PC_CACHE_LINE_BYTES)
-		pc_prefetch_store((const char *)at.leaf + line);
+	if (PC_PEEK(shard->leaf_nr) < FAR_LEAF_NR)
+		prefetch_leaf_to_change(shard->pack, leaf);
+	else
+		prefetch_far_leaf(shard->pack, leaf);
 }
 
 RACES bool pc_shard_peek(const struct pc_shard *shard, uint64_t vol_blk, uint64_t end_blk, struct pc_extent *out,

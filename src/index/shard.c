@@ -15,7 +15,7 @@ static uint64_t extent_end(const struct pc_extent *extent)
 }
 
 /* The place of the first extent that ends after vol_blk, for a change: whatever was remembered before is void. A long write comes chunk by chunk, each where the last one ended. */
-static struct pc_shard_at find_to_change(struct pc_shard *shard, uint64_t vol_blk)
+static inline __attribute__((always_inline)) struct pc_shard_at find_to_change(struct pc_shard *shard, uint64_t vol_blk)
 {
 	struct pc_shard_at at = shard->next_blk == vol_blk ? shard->next_at : pc_shard_find_locked(shard, vol_blk);
 
@@ -238,10 +238,11 @@ void pc_shard_replace_locked(struct pc_shard *shard, uint64_t vol_blk, uint64_t 
 void pc_shard_replace_run_locked(struct pc_shard *shard, const struct pc_extent_run *run, pc_displaced_fn displaced,
 				 void *ctx)
 {
-	struct pc_extent extent = *run->first;
+	struct pc_extent extent;
 	struct pc_extent_run rest = { &extent, run->crcs, run->nr };
 	uint32_t nr;
 
+	pc_extent_copy(&extent, run->first);
 	pc_shard_cancel_fills_locked(shard, extent.vol_blk, (uint64_t)rest.nr * extent.len_blk);
 	for (; rest.nr > 0; pc_extent_run_skip(&rest, &extent, nr)) {
 		struct pc_shard_at at = find_to_change(shard, extent.vol_blk);

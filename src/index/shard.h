@@ -28,6 +28,7 @@
 #include "index/leaf.h"
 
 #define PC_NODE_NR 60u /* leaves of a full node */
+#define PC_FEW_PIECES (PC_NODE_NR / 4) /* what a node has room for that comes of a split, or of a join */
 #define PC_NO_HINT UINT64_MAX
 
 /* Before first_blks. Behind them, nodes. */
@@ -115,15 +116,21 @@ void pc_shard_fini(struct pc_shard *shard);
 /* ---- tree: places and memory ---------------------------------------------------------------------------------------- */
 
 /*
- * Nodes that piece_nr replacements may take, each of which takes one leaf at most. Before a node splits it is full, so none does in a small shard. Otherwise count, over all nodes, the leaves
- * beyond half of a node: at most 30 a node. A leaf adds at most one to the sum; a split takes 15 from it at least; two nodes that become one add at most 15, and give a node back. A region that was
- * empty takes a node as well.
+ * Nodes that piece_nr replacements may take, each of which takes one leaf at most. Before a node splits it is full, so none does in a small shard. A region that was empty takes a node as well.
+ *
+ * A few: a node that splits was full but for piece_nr - 1 leaves before, as what comes of a split or of two nodes that became one has room for more than these; and so full are no more nodes
+ * than the shard has leaves for.
+ *
+ * Many: count, over all nodes, the leaves beyond half of a node: at most 30 a node. A leaf adds at most one to the sum; a split takes 15 from it at least; two nodes that become one add at most
+ * 15, and give a node back.
  */
 static inline uint32_t pc_shard_node_need(const struct pc_shard *shard, uint32_t piece_nr)
 {
 	uint64_t need = (uint64_t)shard->more_regions + (shard->node_nr == 0);
 
-	if (shard->leaf_nr + (uint64_t)piece_nr > PC_NODE_NR)
+	if (piece_nr <= PC_FEW_PIECES)
+		need += shard->leaf_nr / (PC_NODE_NR + 1 - piece_nr);
+	else if (shard->leaf_nr + (uint64_t)piece_nr > PC_NODE_NR)
 		need += 2 * (uint64_t)shard->node_nr + piece_nr / (PC_NODE_NR / 4) + 1;
 	return (uint32_t)PC_MIN(need, (uint64_t)piece_nr);
 }
@@ -186,10 +193,6 @@ void pc_shard_prefetch(const struct pc_shard *shard, uint64_t vol_blk);
 void pc_shard_prefetch_locked(struct pc_shard *shard, uint64_t vol_blk);
 /* The same for what pc_shard_prefetch_locked will look at. */
 void pc_shard_prefetch_node_locked(const struct pc_shard *shard, uint64_t vol_blk);
-/* First extent that ends after vol_blk; node_idx == node_nr if there is none. */
-struct pc_shard_at pc_shard_find_locked(const struct pc_shard *shard, uint64_t vol_blk);
-/* Steps from behind the last extent of a leaf, or the last leaf of a node, to what follows. */
-struct pc_shard_at pc_shard_settle(const struct pc_shard *shard, struct pc_shard_at at);
 /* Inserts extent before the place at; returns where it is. */
 struct pc_shard_at pc_shard_slot_insert(struct pc_shard *shard, struct pc_shard_at at, const struct pc_extent *extent);
 /* Inserts extents of a run before the place at, which is behind another of the same leaf, as far as that has room. Returns how many. */
@@ -209,6 +212,89 @@ static inline bool pc_shard_is_end(const struct pc_shard *shard, struct pc_shard
 static inline uint32_t pc_shard_leaf_extent_nr(const struct pc_shard *shard, struct pc_shard_at at)
 {
 	return shard->nodes[at.node_idx]->extent_nrs[at.leaf_idx];
+}
+
+/* The last node that begins at or before vol_blk, or the first; without a branch that could be mispredicted. */
+static inline uint32_t pc_shard_find_node(const struct pc_shard *shard, uint64_t vol_blk)
+{
+	const uint64_t *base = shard->first_blks;
+
+	for (uint32_t nr = shard->node_nr, half; nr > 1; nr -= half) {
+		half = nr / 2;
+		base += base[half] <= vol_blk ? half : 0;
+	}
+	return (uint32_t)(base - shard->first_blks);
+}
+
+/* The last of nr that is not greater, or the first, if count are not greater of these and of places behind them. */
+static inline uint32_t pc_last_not_greater(uint32_t count, uint32_t nr)
+{
+	count = PC_MIN(count, nr);
+	return count - (count > 0);
+}
+
+/* The leaf where vol_blk belongs, which is in the region of the node. */
+static inline uint32_t pc_node_find_leaf(const struct pc_node *node, uint64_t vol_blk)
+{
+	return pc_last_not_greater(pc_node_keys_count(node, pc_key_of(vol_blk)), node->leaf_nr);
+}
+
+/*
+ * A place is returned in registers by being inlined: put together in memory, in parts, it would be loaded wide, and such a load waits until all stores before it have left the processor's
+ * queue. In a write these are the stores of the data.
+ */
+
+/* Steps from behind the last extent of a leaf, or the last leaf of a node, to what follows. */
+static inline __attribute__((always_inline)) struct pc_shard_at pc_shard_settle(const struct pc_shard *shard,
+										struct pc_shard_at at)
+{
+	if (at.node_idx >= shard->node_nr)
+		return at;
+	if (at.leaf_idx < shard->nodes[at.node_idx]->leaf_nr && at.slot_idx == pc_shard_leaf_extent_nr(shard, at)) {
+		at.leaf_idx++;
+		at.slot_idx = 0;
+	}
+	if (at.leaf_idx == shard->nodes[at.node_idx]->leaf_nr) {
+		at.node_idx++;
+		at.leaf_idx = 0;
+		at.slot_idx = 0;
+	}
+	return at;
+}
+
+/* First extent that ends after vol_blk; node_idx == node_nr if there is none. */
+static inline __attribute__((always_inline)) struct pc_shard_at pc_shard_find_locked(const struct pc_shard *shard,
+										     uint64_t vol_blk)
+{
+	struct pc_shard_at at = { 0, 0, 0 };
+	const struct pc_node *node;
+	const struct pc_leaf *leaf;
+	uint64_t begin_blk;
+
+	if (shard->hint_blk == vol_blk) {
+		at = shard->hint_at;
+		node = shard->nodes[at.node_idx];
+	} else {
+		if (shard->node_nr == 0)
+			return at;
+		at.node_idx = pc_shard_find_node(shard, vol_blk);
+		node = shard->nodes[at.node_idx];
+		if (node->region != (uint32_t)(vol_blk >> 32)) {
+			at.node_idx += node->region < (uint32_t)(vol_blk >> 32);
+			return at;
+		}
+		at.leaf_idx = pc_node_find_leaf(node, vol_blk);
+		pc_leaf_prefetch(shard->pack, node->leaves[at.leaf_idx]);
+	}
+	leaf = node->leaves[at.leaf_idx];
+	at.slot_idx =
+		pc_last_not_greater(pc_leaf_keys_count(leaf->keys, pc_key_of(vol_blk)), node->extent_nrs[at.leaf_idx]);
+	begin_blk = pc_key_blk(node->region, leaf->keys[at.slot_idx]);
+	if (begin_blk + pc_leaf_len_blk(shard->pack, leaf, at.slot_idx) <= vol_blk) {
+		at.slot_idx++;
+		at = pc_shard_settle(shard, at);
+	}
+	return at;
 }
 
 static inline struct pc_extent pc_shard_get(const struct pc_shard *shard, struct pc_shard_at at)
@@ -244,9 +330,9 @@ uint32_t pc_shard_lookup_locked(const struct pc_shard *shard, uint64_t vol_blk, 
 
 /*
  * The same without the lock, and with max extents at most as before. False: met what no shard looks like at rest. What true gives counts only if the version of the lock, read
- * before, is the same afterwards. one: a single extent that has all of the range; false also if there is none.
+ * before, is the same afterwards. one: a single DATA extent that has all of the range; false also if there is none.
  */
-bool pc_shard_peek_one(const struct pc_shard *shard, uint64_t vol_blk, uint64_t end_blk, struct pc_extent *out);
+bool pc_shard_peek_one(const struct pc_shard *shard, uint64_t vol_blk, uint64_t len_blk, struct pc_index_hit *out);
 bool pc_shard_peek(const struct pc_shard *shard, uint64_t vol_blk, uint64_t end_blk, struct pc_extent *out,
 		   uint32_t max, uint32_t *out_nr);
 

@@ -64,7 +64,7 @@ void pc_shard_fini(struct pc_shard *shard)
 /* What is taken at a time grows with the shard, so that a small cache does not pay for 64 large ones. */
 int pc_shard_grow_leaves(struct pc_shard *shard, uint32_t need_nr)
 {
-	uint32_t step_nr = PC_MIN(shard->leaf_nr / 16, TAKE_LEAF_NR_MAX);
+	uint32_t step_nr = PC_MIN(shard->leaf_nr / 32, TAKE_LEAF_NR_MAX);
 	uint32_t leaf_nr = PC_MAX(need_nr, PC_MAX(step_nr, 1u));
 	size_t leaf_bytes = shard->pack->leaf_bytes;
 	char *memory = pc_arena_take(shard->arena, leaf_nr * leaf_bytes);
@@ -151,31 +151,6 @@ static uint32_t region_of(uint64_t vol_blk)
 	return (uint32_t)(vol_blk >> 32);
 }
 
-/* The last node that begins at or before vol_blk, or the first; without a branch that could be mispredicted. */
-static uint32_t find_node(const struct pc_shard *shard, uint64_t vol_blk)
-{
-	const uint64_t *base = shard->first_blks;
-
-	for (uint32_t nr = shard->node_nr, half; nr > 1; nr -= half) {
-		half = nr / 2;
-		base += base[half] <= vol_blk ? half : 0;
-	}
-	return (uint32_t)(base - shard->first_blks);
-}
-
-/* The last of nr that is not greater, or the first, if count are not greater of these and of places behind them. */
-static uint32_t last_not_greater(uint32_t count, uint32_t nr)
-{
-	count = PC_MIN(count, nr);
-	return count - (count > 0);
-}
-
-/* The leaf where vol_blk belongs, which is in the region of the node. */
-static uint32_t find_leaf(const struct pc_node *node, uint64_t vol_blk)
-{
-	return last_not_greater(pc_node_keys_count(node, pc_key_of(vol_blk)), node->leaf_nr);
-}
-
 static void prefetch_node(const struct pc_node *node)
 {
 	for (size_t at = 0; at < sizeof(*node); at += PC_CACHE_LINE_BYTES)
@@ -189,7 +164,7 @@ void pc_shard_prefetch_node_locked(const struct pc_shard *shard, uint64_t vol_bl
 	/* The only one is in the caches. */
 	if (shard->node_nr <= 1)
 		return;
-	node = shard->nodes[find_node(shard, vol_blk)];
+	node = shard->nodes[pc_shard_find_node(shard, vol_blk)];
 	for (size_t at = 0; at < offsetof(struct pc_node, leaves); at += PC_CACHE_LINE_BYTES)
 		__builtin_prefetch((const char *)node + at);
 }
@@ -201,66 +176,17 @@ void pc_shard_prefetch_locked(struct pc_shard *shard, uint64_t vol_blk)
 
 	if (shard->node_nr == 0)
 		return;
-	at.node_idx = find_node(shard, vol_blk);
+	at.node_idx = pc_shard_find_node(shard, vol_blk);
 	node = node_at(shard, at);
 	/* The only one is in the caches. */
 	if (shard->node_nr > 1)
 		prefetch_node(node);
 	if (node->region != region_of(vol_blk))
 		return;
-	at.leaf_idx = find_leaf(node, vol_blk);
+	at.leaf_idx = pc_node_find_leaf(node, vol_blk);
 	pc_leaf_prefetch_to_change(shard->pack, node->leaves[at.leaf_idx]);
 	shard->hint_blk = vol_blk;
 	shard->hint_at = at;
-}
-
-struct pc_shard_at pc_shard_settle(const struct pc_shard *shard, struct pc_shard_at at)
-{
-	if (at.node_idx >= shard->node_nr)
-		return at;
-	if (at.leaf_idx < node_at(shard, at)->leaf_nr && at.slot_idx == pc_shard_leaf_extent_nr(shard, at)) {
-		at.leaf_idx++;
-		at.slot_idx = 0;
-	}
-	if (at.leaf_idx == node_at(shard, at)->leaf_nr) {
-		at.node_idx++;
-		at.leaf_idx = 0;
-		at.slot_idx = 0;
-	}
-	return at;
-}
-
-struct pc_shard_at pc_shard_find_locked(const struct pc_shard *shard, uint64_t vol_blk)
-{
-	struct pc_shard_at at = { 0, 0, 0 };
-	const struct pc_node *node;
-	const struct pc_leaf *leaf;
-	uint64_t begin_blk;
-
-	if (shard->hint_blk == vol_blk) {
-		at = shard->hint_at;
-		node = node_at(shard, at);
-	} else {
-		if (shard->node_nr == 0)
-			return at;
-		at.node_idx = find_node(shard, vol_blk);
-		node = node_at(shard, at);
-		if (node->region != region_of(vol_blk)) {
-			at.node_idx += node->region < region_of(vol_blk);
-			return at;
-		}
-		at.leaf_idx = find_leaf(node, vol_blk);
-		pc_leaf_prefetch(shard->pack, node->leaves[at.leaf_idx]);
-	}
-	leaf = node->leaves[at.leaf_idx];
-	at.slot_idx =
-		last_not_greater(pc_leaf_keys_count(leaf->keys, pc_key_of(vol_blk)), node->extent_nrs[at.leaf_idx]);
-	begin_blk = pc_key_blk(node->region, leaf->keys[at.slot_idx]);
-	if (begin_blk + pc_leaf_len_blk(shard->pack, leaf, at.slot_idx) <= vol_blk) {
-		at.slot_idx++;
-		at = pc_shard_settle(shard, at);
-	}
-	return at;
 }
 
 /* Call after the first extent of a leaf has changed. */

@@ -121,3 +121,11 @@ int pc_media_load_crc(struct pc_media *media, uint64_t media_off, void *dst, siz
 		*out_crc = ~reg;
 	return rc;
 }
+
+int pc_media_load_lines(struct pc_media *media, uint64_t media_off, void *dst, size_t len)
+{
+	if (!media->kernel || media->stage || len % PC_CACHE_LINE_BYTES != 0)
+		return pc_media_load(media, media_off, dst, len);
+	assert(media_off <= media->len_bytes && len <= media->len_bytes - media_off);
+	return media->kernel->load(dst, media->base + media_off, len / PC_CACHE_LINE_BYTES);
+}

@@ -300,8 +300,12 @@ int pc_media_allocate(struct pc_media *media, uint64_t bytes)
 		return -EINVAL;
 	if (bytes > INT64_MAX)
 		return -EFBIG;
-	if (fstat(file->fd, &st) != 0)
-		return negative_errno();
+	if (fstat(file->fd, &st) != 0) {
+		rc = negative_errno();
+		if (file->created)
+			remove_created(file->path, file->fd);
+		return rc;
+	}
 	rc = allocate_blocks(file->fd, (uint64_t)st.st_size, bytes);
 	/* Order: size and blocks before the name, because a name that survives must lead to a whole file. */
 	if (rc == 0 && fsync(file->fd) != 0)

@@ -108,6 +108,19 @@ int pc_media_guard(struct pc_media *media);
 /* At the start of a thread of our own that loads: a blocked SIGBUS could not be handled, and threads inherit what is blocked. Nothing on media without a guard. */
 void pc_media_guard_thread(const struct pc_media *media);
 
+/* A file that has no name yet (create.c). */
+struct pc_media_unnamed {
+	int fd;
+	char path[32]; /* by which this process can open it */
+};
+
+/* Makes one, empty, mode 0600, where path can be its name. 0, -EOPNOTSUPP (the file system has no such files), -ENOMEM, or the errno of open(2). */
+int pc_media_unnamed(const char *path, struct pc_media_unnamed *out_unnamed);
+/* Gives it its name, durably. 0, -EEXIST (path leads somewhere already, which stays), -ENOMEM, or the errno of open(2), link(2) or fsync(2). */
+int pc_media_name(const struct pc_media_unnamed *unnamed, const char *path);
+/* Without a name it is gone. */
+void pc_media_unnamed_close(struct pc_media_unnamed *unnamed);
+
 /* Unmaps, unlocks, frees. NULL does nothing. */
 void pc_media_close(struct pc_media *media);
 
@@ -233,11 +246,10 @@ static inline void pc_media_prefetch(const struct pc_media *media, uint64_t medi
 {
 	const uint8_t *from = media->base + media_off, *end = from + len;
 
-	for (; from + 4 * PC_CACHE_LINE_BYTES <= end; from += 4 * PC_CACHE_LINE_BYTES) {
-		__builtin_prefetch(from);
-		__builtin_prefetch(from + PC_CACHE_LINE_BYTES);
-		__builtin_prefetch(from + 2 * PC_CACHE_LINE_BYTES);
-		__builtin_prefetch(from + 3 * PC_CACHE_LINE_BYTES);
+	for (; from + 16 * PC_CACHE_LINE_BYTES <= end; from += 16 * PC_CACHE_LINE_BYTES) {
+#pragma GCC unroll 16
+		for (size_t line = 0; line < 16; line++)
+			__builtin_prefetch(from + line * PC_CACHE_LINE_BYTES);
 	}
 	for (; from < end; from += PC_CACHE_LINE_BYTES)
 		__builtin_prefetch(from);
@@ -260,6 +272,9 @@ static inline int pc_media_load(struct pc_media *media, uint64_t media_off, void
 		return pc_stage_load(media, media_off, dst, len);
 	return pc_media_load_mapped(media, media_off, dst, len);
 }
+
+/* The same, in fewer instructions where these are whole lines. */
+int pc_media_load_lines(struct pc_media *media, uint64_t media_off, void *dst, size_t len);
 
 /* The same, and the CRC32C of the bytes that were copied. *out_crc is set only if 0 is returned. */
 int pc_media_load_crc(struct pc_media *media, uint64_t media_off, void *dst, size_t len, uint32_t *out_crc);

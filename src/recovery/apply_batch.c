@@ -8,10 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/sort.h"
 #include "recovery/gather.h"
 
 #define DIGIT_BITS_MAX 11u
-#define SHORT_NR 48u /* fewer are sorted by insertion */
 
 _Static_assert(PC_GATHER_RECORDS <= PC_MERGE_IDX_MASK + 1, "the number of a record fits");
 
@@ -80,18 +80,6 @@ static void take_references(struct pcache *cache, uint32_t shard_idx, const stru
 
 /* ---- order --------------------------------------------------------------------------------------------------------------- */
 
-static void sort_short(uint64_t *keys, uint32_t nr)
-{
-	for (uint32_t i = 1; i < nr; i++) {
-		uint64_t key = keys[i];
-		uint32_t to = i;
-
-		for (; to > 0 && keys[to - 1] > key; to--)
-			keys[to] = keys[to - 1];
-		keys[to] = key;
-	}
-}
-
 /*
  * Bits of a block that are the same in all records carry no order: the bits above the highest that differs, and the longest such run below it. A shard has every 64th
  * stripe, so there is a run of 6.
@@ -153,11 +141,11 @@ static uint64_t *sort_records(struct pc_sorter *sorter, const struct pc_extent *
 
 	for (uint32_t i = 0; i < nr; i++)
 		diff |= recs[i].vol_blk ^ recs[0].vol_blk;
-	if (nr < SHORT_NR || diff == 0) {
+	if (nr < PC_SORT_SHORT_NR || diff == 0) {
 		for (uint32_t i = 0; i < nr; i++)
 			keys[i] = recs[i].vol_blk << PC_MERGE_IDX_BITS | i;
 		if (diff)
-			sort_short(keys, nr);
+			pc_sort_short(keys, nr);
 		return keys;
 	}
 	squeeze = squeeze_of(diff);

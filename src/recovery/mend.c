@@ -208,7 +208,8 @@ static int make_room_for_mark(struct pcache *cache)
 static int serve_reads_only(struct pcache *cache)
 {
 	pc_msg(&cache->msg, PCACHE_LOG_ERROR,
-	       "the log is full and damaged data keeps it from being cleaned: the cache can be read only; copy its data away and format it");
+	       "the log is full and damaged data keeps it from being cleaned: the cache can be read only; copy its "
+	       "data away and format it");
 	(void)pc_core_failstop(cache, PCACHE_E_FULL);
 	return 0;
 }
@@ -228,6 +229,8 @@ int pc_recovery_mend(struct pcache *cache, const struct pc_replay *replay)
 	if (!rc && cache->layout.repair_nr) {
 		pc_msg(&cache->msg, PCACHE_LOG_WARN, "%u damaged or outdated metadata copies repaired",
 		       cache->layout.repair_nr);
+		pc_event(&cache->msg, (struct pcache_event){ .kind = PCACHE_EVENT_REPLICA_REPAIRED,
+							     .value = cache->layout.repair_nr });
 		rc = pc_layout_repair(&cache->layout);
 	}
 	/* From the first other store on, the cache is one that was not closed. */

@@ -27,6 +27,7 @@ struct pc_replay {
 	struct pc_runs holes; /* slots below end_pos that do not validate, ascending */
 	struct pc_runs voids; /* positions below end_pos that hold nothing valid, ascending */
 	uint64_t key_nr; /* keys that were accepted */
+	uint64_t damaged_nr; /* of those at or above the mark: their data is not right, and no crash did that */
 	uint64_t apply_ns; /* time spent on applying, beside reading the log */
 	uint64_t epoch_pos; /* last flush mark */
 };

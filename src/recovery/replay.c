@@ -153,29 +153,32 @@ static enum data_state data_state(struct pcache *cache, const struct pc_key *key
 	return state;
 }
 
-/* Whether a kset above the mark was finished. 1 yes, 0 no, PCACHE_E_CORRUPT. */
-static int kset_is_finished(struct pcache *cache, const void *buf, const struct pc_kset *kset)
+/* Whether a kset above the mark was finished. *out_damaged_nr: keys of it that stand although their data is not right. */
+static bool kset_is_finished(struct pcache *cache, const void *buf, const struct pc_kset *kset,
+			     uint32_t *out_damaged_nr)
 {
 	struct pc_key_cursor cursor;
 	struct pc_key key;
 	const struct pcm_le32 *crcs;
+	enum data_state state;
 
+	*out_damaged_nr = 0;
 	pc_key_first(buf, kset, &cache->layout.rules, &cursor);
 	while (pc_key_next(&cursor, &key, &crcs)) {
 		if ((key.flags & PC_KEY_TYPE_MASK) != PC_KEY_DATA || key_state(cache, &key) != KEY_LIVE || !crcs)
 			continue;
+		state = data_state(cache, &key, crcs);
+		if (state == DATA_GOOD)
+			continue;
 		/*
 		 * A crash leaves old or torn bytes, not bytes that cannot be read. So this write may have been acknowledged, and what is older must not show in its
-		 * place: the key stands, and a read says what is lost.
+		 * place: the key stands, and a read says what is lost. Nor can a crash spoil what was appended again: its data was durable before.
 		 */
-		if (data_state(cache, &key, crcs) != DATA_WRONG)
-			continue;
-		/* Appended again: its data was durable before, so this is no unfinished write. The kset stands; the read will say what is lost. */
-		if (key.flags & PC_KEY_RELOGGED)
-			continue;
-		return 0;
+		if (state == DATA_WRONG && !(key.flags & PC_KEY_RELOGGED))
+			return false;
+		++*out_damaged_nr;
 	}
-	return 1;
+	return true;
 }
 
 /*
@@ -322,14 +325,13 @@ static int apply_kset(struct pcache *cache, struct pc_replay *replay, struct pc_
 		      const struct pc_kset *kset)
 {
 	if (kset->type == PC_KSET_KEYS && kset->pos >= sure_pos_of(cache, replay)) {
-		int rc = kset_is_finished(cache, buf, kset);
+		uint32_t damaged_nr;
 
-		if (rc < 0)
-			return rc;
-		if (rc == 0) {
+		if (!kset_is_finished(cache, buf, kset, &damaged_nr)) {
 			replay->key_nr -= kset->key_nr;
 			return add_run(&replay->voids, kset->pos, kset->slot_nr, cache->log.slots_shift);
 		}
+		replay->damaged_nr += damaged_nr;
 	}
 	return kset->type == PC_KSET_VOID ? 0 : gather_kset(cache, gather, buf, kset, UINT64_MAX);
 }
@@ -384,6 +386,11 @@ int pc_recovery_replay(struct pcache *cache, struct pc_replay *replay)
 		rc = second_pass(cache, &reader, replay, &gather);
 	if (!rc)
 		atomic_store(&log->head, replay->end_pos);
+	if (!rc && replay->damaged_nr)
+		pc_msg(&cache->msg, PCACHE_LOG_WARN,
+		       "data of %llu keys is damaged: clean blocks of it are read from the backing, dirty ones are "
+		       "lost",
+		       (unsigned long long)replay->damaged_nr);
 	replay->apply_ns = gather.apply_ns;
 	pc_gather_fini(&gather);
 out_reader:

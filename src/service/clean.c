@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "base/plant.h"
+#include "base/probe.h"
 #include "base/sched.h"
 #include "pcache/errors.h"
 #include "service/internal.h"
@@ -172,9 +173,8 @@ static int move_found_locked(void *ctx, uint32_t shard_idx, uint64_t from_blk, u
 	struct cleaning *cleaning = ctx;
 	int rc = 0;
 
-	if (cleaning->found_nr &&
-	    !append_again(cleaning->cache, PC_LOG_CLEANING, shard_idx, cleaning->found, cleaning->found_nr,
-			  &cleaning->slots_left)) {
+	if (cleaning->found_nr && !append_again(cleaning->cache, PC_LOG_CLEANING, shard_idx, cleaning->found,
+						cleaning->found_nr, &cleaning->slots_left)) {
 		rc = append_poison(cleaning, shard_idx);
 		cleaning->drop_nr = visited_nr;
 		if (!rc)
@@ -243,6 +243,7 @@ static int clean_oldest(struct pcache *cache)
 	if (rc)
 		return pc_core_failstop(cache, rc);
 	atomic_fetch_add_explicit(&cache->stats.cleaned_segs, 1, memory_order_relaxed);
+	PC_PROBE1(clean, end);
 	return 1;
 }
 

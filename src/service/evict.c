@@ -8,6 +8,7 @@
  */
 #include <string.h>
 
+#include "base/probe.h"
 #include "base/sched.h"
 #include "pcache/errors.h"
 #include "service/internal.h"
@@ -164,6 +165,7 @@ static uint32_t evict_clean(struct pcache *cache, bool force, uint32_t *out_free
 	PC_YIELD(EVICT_DROPPED);
 	if (*out_dropped)
 		atomic_fetch_add_explicit(&cache->stats.evicted_segs, picked, memory_order_relaxed);
+	PC_PROBE1(evict, picked);
 	*out_freed += reclaim(cache);
 	return found - picked;
 }

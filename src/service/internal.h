@@ -15,6 +15,7 @@
 #define PC_WB_GROUP_KEYS 256u /* epochs share a tail record while they have no more keys together */
 #define PC_WB_GROUP_EPOCHS 16u /* and no more epochs, where the clock must not say it */
 #define PC_WB_PART_NS UINT64_C(250000000) /* a step of a pass takes about as long */
+#define PC_WB_PACE_NS UINT64_C(20000000) /* a batch should take about as long */
 #define PC_WB_ARENA_MIN_BYTES (UINT64_C(2) << 20) /* what is on its way to the backing */
 #define PC_WB_ARENA_MAX_BYTES \
 	(UINT64_C(32) \
@@ -85,11 +86,14 @@ struct pc_writeback {
 	bool epoch_ended; /* what was collected last is an epoch, or the rest of one */
 	struct pc_wb_group group;
 	uint64_t batch_bytes; /* issued and collected in this batch */
-	uint64_t target_bytes; /* of a batch: what the backing takes in some 20 ms */
+	uint64_t target_bytes; /* of a batch: what the backing takes in PC_WB_PACE_NS */
+	_Atomic uint64_t known_target_bytes; /* the same, for those who do not hold the lock */
+	uint64_t batch_max_bytes; /* of this step, or UINT64_MAX */
 	uint64_t last_slots; /* length of the last batch in the log */
 	uint64_t slots_per_mib; /* log slots per MiB that had to be written, of the last batch */
 	uint64_t span_slots; /* a sweep spans no more positions */
 	uint64_t limit_pos; /* everything below was durable when the batch began */
+	uint64_t no_slot_pos; /* of a damaged version that found no slot for its POISON key */
 	struct pc_extent lost; /* of this step: the last damaged version */
 	uint32_t lost_nr;
 	uint32_t quarantined_id; /* of this step: a segment that was taken out of use, or PC_SEG_NONE */

@@ -29,6 +29,8 @@ static int new_writeback(struct pcache *cache)
 	if (rc)
 		goto undo_reader;
 	wb->target_bytes = PC_WB_BATCH_BYTES;
+	wb->known_target_bytes = PC_WB_BATCH_BYTES;
+	wb->batch_max_bytes = UINT64_MAX;
 	wb->quarantined_id = PC_SEG_NONE;
 	wb->unreadable_pos = PC_POS_IDLE;
 	cache->writeback = wb;

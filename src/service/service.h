@@ -16,6 +16,10 @@ void pc_service_fini(struct pcache *cache);
 
 /* Writes a batch of the oldest dirty data to the backing, in log order. */
 int pc_writeback_step(struct pcache *cache);
+/* The same; a batch is not continued beyond max_bytes. *out_bytes: what it has issued. Left alone with PCACHE_E_FAILSTOP. */
+int pc_writeback_step_of(struct pcache *cache, uint64_t max_bytes, uint64_t *out_bytes);
+/* How long the backing took for so much, by the last batch. */
+uint64_t pc_writeback_needs_ns(struct pcache *cache, uint64_t bytes);
 /* Frees segments that hold nothing live; above the eviction threshold (or if force) drops clean data first. */
 int pc_evict_step(struct pcache *cache, bool force);
 /* Room is wanted, and what is clean does not make enough of it. */

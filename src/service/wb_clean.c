@@ -8,6 +8,7 @@
  * index. Only the oldest, and out of closed segments that nobody has read lately; what else there is becomes clean, and the clock of eviction decides. All that eviction demands
  * is there: backing flushed, tail record durable.
  */
+#include "base/probe.h"
 #include "base/sched.h"
 #include "service/internal.h"
 
@@ -44,10 +45,20 @@ static bool leaves(struct pcache *cache, const struct pc_extent *extent)
 
 	if (!wb->makes_room || extent->pos >= wb->room_end || !wb->gives_room[extent->seg_id])
 		return false;
-	if (wb->gives_room[extent->seg_id] == 1)
-		atomic_fetch_add_explicit(&cache->stats.evicted_segs, 1, memory_order_relaxed);
 	wb->gives_room[extent->seg_id] = 2;
 	return true;
+}
+
+/* Segments that this batch has emptied: one may lose something to many batches. */
+static void count_emptied(struct pcache *cache)
+{
+	const struct pc_writeback *wb = cache->writeback;
+
+	for (uint32_t id = 0; wb->makes_room && id < cache->map.segment_nr; id++)
+		if (wb->gives_room[id] == 2 && pc_segmap_live_blk(&cache->map, id) == 0) {
+			atomic_fetch_add_explicit(&cache->stats.evicted_segs, 1, memory_order_relaxed);
+			PC_PROBE1(evict, 1);
+		}
 }
 
 static enum pc_walk make_clean(void *ctx, struct pc_extent *extent)
@@ -120,4 +131,5 @@ void pc_wb_clean(struct pcache *cache, uint64_t from, uint64_t end)
 		clean_swept(&cleaning);
 	else
 		(void)pc_index_sweep(cache->index, &sweep);
+	count_emptied(cache);
 }

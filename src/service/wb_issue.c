@@ -14,6 +14,7 @@
 #include <sys/mman.h>
 
 #include "base/sched.h"
+#include "pcache/errors.h"
 #include "service/internal.h"
 
 #define PREFETCH_BYTES 1024u
@@ -165,12 +166,16 @@ static int write_zero(struct pcache *cache, const struct pc_extent *extent)
 static int lose_item(struct pcache *cache, const struct pc_extent *extent, int load_rc)
 {
 	struct pc_writeback *wb = cache->writeback;
+	int rc;
 
 	if (pc_core_damage(cache, extent, load_rc))
 		wb->quarantined_id = extent->seg_id;
 	wb->lost = *extent;
 	wb->lost_nr++;
-	return pc_core_poison(cache, extent);
+	rc = pc_core_poison(cache, extent);
+	if (rc == PCACHE_E_FULL)
+		wb->no_slot_pos = extent->pos;
+	return rc;
 }
 
 /* One item of data. What of it can be verified is gathered, the rest is lost: without CRCs that is told block by block. */
@@ -258,6 +263,8 @@ int pc_wb_out_init(struct pcache *cache, struct pc_wb_out *out)
 	if (arena == MAP_FAILED)
 		return -ENOMEM;
 	(void)madvise(arena, out->arena_bytes, MADV_DONTFORK);
+	/* In huge pages a request of 1 MiB is one or two pieces to the disk; in small ones it is 256, which take longer than the disk needs for them. */
+	(void)madvise(arena, out->arena_bytes, MADV_HUGEPAGE);
 	out->arena = arena;
 	rc = pc_queue_init(&out->queue, cache->backing, out->arena, out->arena_bytes, cache->block_bytes);
 	if (rc) {

@@ -110,10 +110,28 @@ static bool somebody_waits(struct pcache *cache)
 	       atomic_load_explicit(&cache->admit.waiter_nr, memory_order_relaxed) != 0;
 }
 
+#define EXTENTS_PER_SLOT_MAX 8u /* a chunk of a long write has an eighth of a slot */
+
+/*
+ * Extents of a slot that is not written back yet, about: as if all data in use were of such. Where most of it is clean this is too many, and a sweep is made of fewer keys; even then it costs about what looking
+ * them up would.
+ */
+static uint64_t extents_per_slot(struct pcache *cache)
+{
+	struct pc_segmap *map = &cache->map;
+	uint64_t free_nr = (uint64_t)pc_segmap_free_nr(map) + atomic_load_explicit(&map->log_nr, memory_order_relaxed);
+	uint64_t used_nr = map->segment_nr - PC_MIN(free_nr, (uint64_t)map->segment_nr);
+	uint64_t slot_nr = atomic_load_explicit(&cache->log.head, memory_order_relaxed) -
+			   atomic_load_explicit(&cache->log.settled_pos, memory_order_relaxed);
+	uint64_t extent_nr = used_nr * (map->segment_blk >> cache->chunk_shift) / PC_MAX(slot_nr, UINT64_C(1));
+
+	return PC_MIN(PC_MAX(extent_nr, UINT64_C(1)), (uint64_t)EXTENTS_PER_SLOT_MAX);
+}
+
 bool pc_wb_sweep_pays(struct pcache *cache, uint64_t from)
 {
 	return cache->media->granularity != PC_GRAN_PAGE && (!cache->strict || one_epoch_from(cache, from)) &&
-	       wanted_slots(cache->writeback) >= pc_index_extent_nr(cache->index) / 16;
+	       wanted_slots(cache->writeback) * extents_per_slot(cache) >= pc_index_extent_nr(cache->index) / 16;
 }
 
 bool pc_wb_pass_pays(struct pcache *cache, uint64_t from, uint64_t limit)

@@ -3,7 +3,8 @@
  * Two worker threads: one writes back, one makes room (eviction and log cleaning), so that a slow backing never keeps the second waiting.
  *
  * Write-back is lazy: what is overwritten soon need not be written at all. Dirty data goes to the backing when it is older than the delay, or a batch at a time
- * when room is wanted and eviction found nothing clean; then the space worker looks again, and asks again if that was not enough.
+ * when room is wanted and eviction found nothing clean; then the space worker looks again, and asks again if that was not enough. What is only due obeys the ceiling of the rate
+ * (writeback_rate); what is wanted now does not: for room, for a drain, for the limit of dirty data, or because half of the age that dirty data may have has passed.
  *
  * Both sleep on the cache's signal. The write-back worker announces that it is idle and looks at the log once more before
  * it sleeps; a writer reserves its position and looks for the announcement after. One of the two sees the other, so no write is forgotten. Errors are retried with a growing pause; a
@@ -14,6 +15,7 @@
 
 #include "base/sched.h"
 #include "pcache/errors.h"
+#include "service/pace.h"
 #include "service/service.h"
 
 #define RETRY_MIN_NS UINT64_C(10000000)
@@ -86,7 +88,8 @@ static bool log_has_dirty(struct pcache *cache)
  */
 static bool somebody_waits(struct pcache *cache)
 {
-	return atomic_load_explicit(&cache->space.waiting_nr, memory_order_relaxed) != 0;
+	return atomic_load_explicit(&cache->space.waiting_nr, memory_order_relaxed) != 0 ||
+	       atomic_load_explicit(&cache->limit.waiter_nr, memory_order_relaxed) != 0;
 }
 
 /* Writers go on in the pace of write-back: it need not be asked for each batch. */
@@ -102,29 +105,66 @@ static bool needs_writeback(struct pcache *cache)
 	       somebody_is_slow(cache) || pc_core_draining(cache);
 }
 
-/* What the write-back worker knows of ages: positions below aged_pos are older than the delay. */
+/* What the write-back worker knows of time. */
 struct pacing {
-	uint64_t aged_pos;
-	uint64_t sample_pos; /* the head at sample_ns */
-	uint64_t sample_ns;
+	struct pc_ages rest; /* may rest no longer: writeback_delay_ms */
+	struct pc_ages limited; /* may be no older: dirty_age_max_ms */
+	struct pc_bucket bucket; /* writeback_rate */
 	uint64_t pause_ns; /* after the next error */
 };
 
-static void look_at_clock(struct pcache *cache, struct pacing *pacing)
-{
-	uint64_t now_ns = pc_monotonic_ns();
+enum due { DUE_NOT, DUE_PACED, DUE_NOW };
 
-	if (now_ns - pacing->sample_ns < cache->writeback_delay_ms * UINT64_C(1000000))
-		return;
-	pacing->aged_pos = pacing->sample_pos;
-	pacing->sample_pos = atomic_load_explicit(&cache->log.head, memory_order_acquire);
-	pacing->sample_ns = now_ns;
+#define NS_PER_MS UINT64_C(1000000)
+
+/* What waits longest for write-back, and all that is dirty takes this half of the age at most: begun then, it is done in time. */
+static uint64_t age_begin_ns(struct pcache *cache)
+{
+	return atomic_load_explicit(&cache->dirty_age_max_ms, memory_order_relaxed) * NS_PER_MS / 2;
+}
+
+static uint64_t rest_ns(struct pcache *cache)
+{
+	uint64_t delay_ns = atomic_load_explicit(&cache->writeback_delay_ms, memory_order_relaxed) * NS_PER_MS;
+	uint64_t begin_ns = age_begin_ns(cache);
+
+	return begin_ns ? PC_MIN(delay_ns, begin_ns) : delay_ns;
+}
+
+/* The age that dirty data may have wants it now: it has half of it, or is so much that the backing needs a fourth of it. */
+static bool age_is_short(struct pcache *cache, struct pacing *pacing, uint64_t now_ns, uint64_t head, uint64_t tail)
+{
+	uint64_t begin_ns = age_begin_ns(cache);
+
+	if (!begin_ns) {
+		pc_ages_init(&pacing->limited, true);
+		return false;
+	}
+	return tail < pc_ages_look(&pacing->limited, begin_ns, now_ns, head) ||
+	       pc_writeback_needs_ns(cache, pc_service_dirty_bytes(cache)) >= begin_ns / 2;
+}
+
+static enum due look_at_clock(struct pcache *cache, struct pacing *pacing, uint64_t now_ns)
+{
+	uint64_t head = atomic_load_explicit(&cache->log.head, memory_order_acquire);
+	uint64_t tail = pc_layout_tail(&cache->layout).dirty_tail_pos;
+	uint64_t rest_pos = pc_ages_look(&pacing->rest, rest_ns(cache), now_ns, head);
+
+	if (age_is_short(cache, pacing, now_ns, head, tail))
+		return DUE_NOW;
+	if (tail < rest_pos || atomic_load_explicit(&cache->limit.over_start, memory_order_relaxed))
+		return DUE_PACED;
+	return DUE_NOT;
 }
 
 /* One step, and a pause after an error. 1 did something, 0 nothing to do now, -1 stop. */
-static int run_step(struct pcache *cache, struct pacing *pacing)
+static int run_step(struct pcache *cache, struct pacing *pacing, uint64_t rate)
 {
-	int rc = pc_writeback_step(cache);
+	uint64_t bytes = 0;
+	int rc = pc_writeback_step_of(cache, rate ? pc_bucket_burst(rate) : UINT64_MAX, &bytes);
+
+	if (rate)
+		pc_bucket_take(&pacing->bucket, bytes);
 
 	if (rc <= 0)
 		pc_admit_all(cache); /* what they would wait for does not come */
@@ -137,8 +177,10 @@ static int run_step(struct pcache *cache, struct pacing *pacing)
 	}
 	if (rc == 0)
 		return 0;
-	if (rc == PCACHE_E_FAILSTOP)
+	if (rc == PCACHE_E_FAILSTOP) {
+		pc_core_tell_failstop(cache);
 		return pause_unless(cache, RETRY_MAX_NS, 0) ? 0 : -1;
+	}
 	pc_msg(&cache->msg, PCACHE_LOG_WARN,
 	       "write-back failed (%d); dirty data stays in the cache, next try in %llu ms", rc,
 	       (unsigned long long)(pacing->pause_ns / 1000000));
@@ -159,20 +201,53 @@ static bool take_urgent(struct pcache *cache)
 	return urgent;
 }
 
-/* Sleeps: without dirty data until a write comes, else until some of it is old enough; in both cases until room is wanted. False: stop. */
-static bool await_work(struct pcache *cache, const struct pacing *pacing)
+/* How long nothing can become due: until the next sample, or somebody asks. */
+static uint64_t look_again_ns(struct pcache *cache)
 {
-	uint64_t delay_ns = cache->writeback_delay_ms * UINT64_C(1000000),
-		 age_ns = pc_monotonic_ns() - pacing->sample_ns;
+	if (atomic_load_explicit(&cache->limit.over_start, memory_order_relaxed))
+		return RETRY_MIN_NS;
+	return PC_MAX(rest_ns(cache) / PC_AGES_STEPS, RETRY_MIN_NS);
+}
 
+/* Sleeps: without dirty data until a write comes, else until some of it is old enough; in both cases until room is wanted. False: stop. */
+static bool await_work(struct pcache *cache)
+{
 	if (somebody_waits(cache))
 		return pause_unless(cache, RETRY_MIN_NS, PC_WORK_URGENT);
 	if (log_has_dirty(cache))
-		return pause_unless(cache, age_ns < delay_ns ? delay_ns - age_ns : RETRY_MIN_NS, PC_WORK_URGENT);
+		return pause_unless(cache, look_again_ns(cache), PC_WORK_URGENT);
 	atomic_store_explicit(&cache->signal.writeback_idle, true, memory_order_seq_cst);
 	if (log_has_dirty(cache))
 		pc_signal_work(cache, PC_WORK_WRITEBACK);
 	return await_bits(cache, PC_WORK_WRITEBACK);
+}
+
+/* What is due waits for the ceiling of the rate, unless somebody asks meanwhile. 1 may go on, 0 look again, -1 stop. */
+static int await_rate(struct pcache *cache, struct pacing *pacing, uint64_t rate, uint64_t now_ns)
+{
+	uint64_t wait_ns = rate ? pc_bucket_wait_ns(&pacing->bucket, rate, now_ns) : 0;
+
+	if (!wait_ns)
+		return 1;
+	return pause_unless(cache, PC_MIN(wait_ns, look_again_ns(cache)), PC_WORK_URGENT) ? 0 : -1;
+}
+
+/* One look: a step if one is due. 1 did something, 0 nothing to do now, -1 stop. */
+static int look_and_step(struct pcache *cache, struct pacing *pacing)
+{
+	bool urgent =
+		(take_urgent(cache) && needs_writeback(cache)) || somebody_waits(cache) || somebody_is_slow(cache);
+	uint64_t now_ns = pc_monotonic_ns(), rate = 0;
+	enum due due = look_at_clock(cache, pacing, now_ns);
+	int may = 1;
+
+	if (!urgent && due == DUE_NOT)
+		return 0;
+	if (!urgent && due == DUE_PACED) {
+		rate = atomic_load_explicit(&cache->writeback_rate, memory_order_relaxed);
+		may = await_rate(cache, pacing, rate, now_ns);
+	}
+	return may > 0 ? run_step(cache, pacing, rate) : may < 0 ? -1 : 1;
 }
 
 static void *writeback_main(void *arg)
@@ -181,19 +256,13 @@ static void *writeback_main(void *arg)
 	struct pacing pacing = { .pause_ns = RETRY_MIN_NS };
 	int did = 1;
 
+	pc_ages_init(&pacing.rest, false);
+	pc_ages_init(&pacing.limited, true);
 	pc_media_guard_thread(cache->media);
 	while (did >= 0 && !is_stopping(cache)) {
-		bool urgent = (take_urgent(cache) && needs_writeback(cache)) || somebody_waits(cache) ||
-			      somebody_is_slow(cache);
-
-		look_at_clock(cache, &pacing);
-		if (urgent || pc_layout_tail(&cache->layout).dirty_tail_pos < pacing.aged_pos) {
-			did = run_step(cache, &pacing);
-			if (did > 0)
-				continue;
-		}
+		did = look_and_step(cache, &pacing);
 		/* Room is wanted and there is no step: the space worker looks again when something has changed. */
-		if (did >= 0 && !await_work(cache, &pacing))
+		if (did == 0 && !await_work(cache))
 			break;
 	}
 	return NULL;

@@ -25,11 +25,11 @@
 #include <string.h>
 
 #include "base/plant.h"
+#include "base/probe.h"
 #include "base/sched.h"
 #include "pcache/errors.h"
 #include "service/internal.h"
 
-#define PACE_NS UINT64_C(20000000) /* a batch should take about as long */
 #define BATCH_BYTES_MIN (UINT64_C(1) << 20)
 #define BATCH_BYTES_MAX (UINT64_C(64) << 20)
 
@@ -221,6 +221,11 @@ int pc_wb_damaged_log(struct pcache *cache, uint64_t pos)
 	return PCACHE_E_CORRUPT;
 }
 
+static uint64_t batch_goal_bytes(const struct pc_writeback *wb)
+{
+	return PC_MIN(wb->target_bytes, wb->batch_max_bytes);
+}
+
 /* Reads ksets from from on, until the epoch or the batch is complete. *out_end: the dirty tail after it. */
 static int collect(struct pcache *cache, uint64_t from, uint64_t limit, uint64_t *out_end)
 {
@@ -229,7 +234,7 @@ static int collect(struct pcache *cache, uint64_t from, uint64_t limit, uint64_t
 	int rc = 0;
 
 	wb->epoch_ended = false;
-	while (pos < limit && wb->batch_bytes < wb->target_bytes && wb->item_nr < PC_WB_BATCH_ITEMS && !rc) {
+	while (pos < limit && wb->batch_bytes < batch_goal_bytes(wb) && wb->item_nr < PC_WB_BATCH_ITEMS && !rc) {
 		struct pc_kset kset;
 		const void *buf;
 
@@ -278,7 +283,7 @@ static int write_hidden(struct pcache *cache, const struct pc_wb_sweep *sweep, u
 	int rc = 0;
 
 	wb->swept_end = sweep->end;
-	wb->target_bytes = UINT64_MAX;
+	wb->target_bytes = UINT64_MAX; /* what was swept is complete with this */
 	pc_log_reader_reset(&wb->reader);
 	while (!rc && pos < sweep->end) {
 		rc = collect(cache, pos, sweep->end, &pos);
@@ -302,6 +307,7 @@ static int flush_backing(struct pcache *cache)
 	/* Order: the backing has everything of the epoch before the tail record says so, and before anything of the next. A failed flush fails the epoch: it is written again. */
 	rc = pc_wb_backing_result(cache, pc_backing_flush(cache->backing));
 	wb->issued = rc != 0;
+	PC_PROBE1(backing_flush, rc);
 	return rc;
 }
 
@@ -336,11 +342,11 @@ static bool group_goes_on(struct pcache *cache, uint64_t pos, uint64_t limit, ui
 
 	if (!wb->group.apart || !wb->epoch_ended || pos >= limit || wb->items_lost || wb->lost_nr)
 		return false;
-	if (wb->batch_bytes >= wb->target_bytes || wb->item_nr >= PC_WB_BATCH_ITEMS)
+	if (wb->batch_bytes >= batch_goal_bytes(wb) || wb->item_nr >= PC_WB_BATCH_ITEMS)
 		return false;
 	if (cache->caller_maintains)
 		return epoch_nr < PC_WB_GROUP_EPOCHS;
-	return pc_monotonic_ns() - start_ns < PACE_NS;
+	return pc_monotonic_ns() - start_ns < PC_WB_PACE_NS;
 }
 
 /* Epochs from from on that may share a tail record. An error is that of the first: nothing is done. Of a later one it is late_error. */
@@ -403,7 +409,8 @@ static int write_batch(struct pcache *cache, uint64_t from, uint64_t limit, uint
 		return sweep_batch(cache, &wb->pass, from, limit, out_end, out_complete);
 	/* Another batch may bring older versions over what the pass has written. */
 	wb->pass.active = false;
-	if (pc_wb_sweep_pays(cache, from))
+	/* A sweep writes all of many positions at once. */
+	if (wb->batch_max_bytes == UINT64_MAX && pc_wb_sweep_pays(cache, from))
 		return sweep_batch(cache, &own, from, limit, out_end, out_complete);
 	*out_complete = true;
 	return write_epochs(cache, from, limit, out_end);
@@ -420,9 +427,10 @@ static void learn_pace(struct pcache *cache, uint64_t slot_nr, uint64_t elapsed_
 	}
 	if (!cache->caller_maintains && wb->batch_bytes >= PC_CHUNK_BYTES)
 		wb->target_bytes =
-			PC_MIN(PC_MAX(wb->batch_bytes * (PACE_NS >> 10) / PC_MAX(elapsed_ns >> 10, UINT64_C(1)),
+			PC_MIN(PC_MAX(wb->batch_bytes * (PC_WB_PACE_NS >> 10) / PC_MAX(elapsed_ns >> 10, UINT64_C(1)),
 				      BATCH_BYTES_MIN),
 			       BATCH_BYTES_MAX);
+	atomic_store_explicit(&wb->known_target_bytes, wb->target_bytes, memory_order_relaxed);
 }
 
 /* One batch from from, or a part of a pass. 1: the dirty tail has moved, or will. */
@@ -476,6 +484,20 @@ static int run_batch(struct pcache *cache, uint64_t from, uint64_t limit)
 	return wb->late_error ? wb->late_error : 1;
 }
 
+/*
+ * As run_batch. Without a slot for what is damaged, and without a segment for more, the batch ends before it: what becomes clean by that can be evicted, and that makes room.
+ */
+static int run_batch_or_less(struct pcache *cache, uint64_t from, uint64_t limit)
+{
+	struct pc_writeback *wb = cache->writeback;
+	int rc = run_batch(cache, from, limit);
+
+	while (rc == PCACHE_E_FULL && !wb->late_error && wb->no_slot_pos > from)
+		rc = run_batch(cache, from, wb->no_slot_pos);
+	/* The dirty tail has moved; the next step begins where there was no slot. */
+	return rc == PCACHE_E_FULL && wb->late_error ? 1 : rc;
+}
+
 /* What one step met, for messages: those are given outside of every lock. */
 struct news {
 	struct pc_extent lost;
@@ -497,8 +519,14 @@ static struct news take_news(struct pc_writeback *wb)
 	return news;
 }
 
-static void tell_news(struct pcache *cache, const struct news *news)
+static void tell_news(struct pcache *cache, const struct news *news, int rc)
 {
+	if (atomic_exchange_explicit(&cache->degraded, rc < 0, memory_order_relaxed) != (rc < 0)) {
+		PC_PROBE1(degraded, rc < 0 ? rc : 0);
+		pc_event(&cache->msg,
+			 (struct pcache_event){ .kind = rc < 0 ? PCACHE_EVENT_DEGRADED : PCACHE_EVENT_RECOVERED,
+						.err = rc < 0 ? rc : 0 });
+	}
 	if (news->quarantined_id != PC_SEG_NONE)
 		pc_core_tell_quarantine(cache, news->quarantined_id);
 	if (news->unreadable_pos != PC_POS_IDLE)
@@ -507,15 +535,20 @@ static void tell_news(struct pcache *cache, const struct news *news)
 		       "readable "
 		       "as long as the cache stays open: copy it",
 		       (unsigned long long)news->unreadable_pos);
-	if (news->lost_nr)
-		pc_msg(&cache->msg, PCACHE_LOG_ERROR,
-		       "data is damaged in the cache in %u places, one of %llu bytes at offset %llu; overwrite them to "
-		       "cure them",
-		       news->lost_nr, (unsigned long long)pc_wb_bytes(cache, news->lost.len_blk),
-		       (unsigned long long)pc_wb_bytes(cache, news->lost.vol_blk));
+	if (!news->lost_nr)
+		return;
+	pc_msg(&cache->msg, PCACHE_LOG_ERROR,
+	       "data is damaged in the cache in %u places, one of %llu bytes at offset %llu; overwrite them to "
+	       "cure them",
+	       news->lost_nr, (unsigned long long)pc_wb_bytes(cache, news->lost.len_blk),
+	       (unsigned long long)pc_wb_bytes(cache, news->lost.vol_blk));
+	pc_event(&cache->msg, (struct pcache_event){ .kind = PCACHE_EVENT_POISON,
+						     .off = pc_wb_bytes(cache, news->lost.vol_blk),
+						     .len = pc_wb_bytes(cache, news->lost.len_blk),
+						     .value = news->lost_nr });
 }
 
-int pc_writeback_step(struct pcache *cache)
+int pc_writeback_step_of(struct pcache *cache, uint64_t max_bytes, uint64_t *out_bytes)
 {
 	struct pc_log *log = &cache->log;
 	struct news news;
@@ -527,6 +560,8 @@ int pc_writeback_step(struct pcache *cache)
 		return PCACHE_E_FAILSTOP;
 	pc_mutex_lock(&cache->writeback->lock);
 	cache->writeback->late_error = 0;
+	cache->writeback->batch_max_bytes = max_bytes;
+	cache->writeback->batch_bytes = 0;
 	from = pc_layout_tail(&cache->layout).dirty_tail_pos;
 	limit = pc_log_durable_pos(log);
 	if (PC_PLANTED(PC_PLANT_WB_PAST_INFLIGHT))
@@ -537,15 +572,34 @@ int pc_writeback_step(struct pcache *cache)
 		limit = pc_log_durable_pos(log);
 	}
 	if (!rc && from < limit)
-		rc = run_batch(cache, from, limit);
+		rc = run_batch_or_less(cache, from, limit);
 	news = take_news(cache->writeback);
 	moved = rc > 0 || cache->writeback->late_error;
+	*out_bytes = cache->writeback->batch_bytes;
 	pc_mutex_unlock(&cache->writeback->lock);
-	tell_news(cache, &news);
-	atomic_store_explicit(&cache->degraded, rc < 0, memory_order_relaxed);
+	PC_PROBE2(writeback, pc_layout_tail(&cache->layout).dirty_tail_pos, rc);
+	tell_news(cache, &news, rc);
 	if (moved)
 		pc_space_progress(cache);
+	if (pc_limit_is_on(cache))
+		pc_limit_count(cache);
+	if (rc == PCACHE_E_FULL)
+		pc_signal_work(cache, PC_WORK_SPACE);
 	return rc;
+}
+
+int pc_writeback_step(struct pcache *cache)
+{
+	uint64_t bytes;
+
+	return pc_writeback_step_of(cache, UINT64_MAX, &bytes);
+}
+
+uint64_t pc_writeback_needs_ns(struct pcache *cache, uint64_t bytes)
+{
+	uint64_t batch_bytes = atomic_load_explicit(&cache->writeback->known_target_bytes, memory_order_relaxed);
+
+	return (bytes >> 10) * (PC_WB_PACE_NS / PC_MAX(batch_bytes >> 10, UINT64_C(1)));
 }
 
 uint64_t pc_service_dirty_bytes(struct pcache *cache)
@@ -557,13 +611,23 @@ uint64_t pc_service_dirty_bytes(struct pcache *cache)
 	return pc_wb_bytes(cache, blk_nr);
 }
 
+/* Write-back wants a slot of the log: whether eviction or log cleaning has done anything for that. */
+static bool make_room(struct pcache *cache)
+{
+	return pc_evict_step(cache, false) > 0 || pc_clean_step(cache, true) > 0;
+}
+
 int pc_service_drain(struct pcache *cache, pcache_progress_fn progress, void *user)
 {
 	uint64_t target = atomic_load(&cache->log.head), total = pc_service_dirty_bytes(cache);
 	int rc = 0;
 
+	if (PC_PLANTED(PC_PLANT_DRAIN_MARK_LATE))
+		atomic_store(&cache->drain_pos, target);
 	while (pc_layout_tail(&cache->layout).dirty_tail_pos < target) {
 		rc = pc_writeback_step(cache);
+		if (rc == PCACHE_E_FULL && make_room(cache))
+			continue;
 		if (rc < 0)
 			return rc;
 		if (rc == 0) {

@@ -55,11 +55,20 @@ struct check_extent {
 	bool dirty;
 };
 
+/* A key of the log, seen or hidden by others. */
+struct check_found_key {
+	uint64_t vol_blk;
+	uint32_t len_blk;
+	uint8_t flags; /* PC_KEY_* */
+	bool dirty;
+};
+
 struct check_settings {
 	bool no_data; /* data is not read; ksets that a crash cut short are then taken for finished */
 	/* All may be NULL. */
 	void (*finding)(void *user, const struct check_finding *finding);
 	void (*extent)(void *user, const struct check_extent *extent); /* in the order of vol_blk */
+	void (*key)(void *user, const struct check_found_key *key); /* each that counts, in the order of the log */
 	void (*progress)(void *user, uint64_t done, uint64_t total);
 	void *user;
 };

@@ -285,6 +285,19 @@ static void check_sharing(struct check *check)
 	}
 }
 
+static void tell_keys(const struct check *check)
+{
+	for (size_t i = 0; check->settings->key && i < check->key_nr; i++) {
+		const struct check_key *key = &check->keys[i];
+		const struct check_found_key found = { .vol_blk = key->vol_blk,
+						       .len_blk = key->len_blk,
+						       .flags = key->flags,
+						       .dirty = check_key_is_dirty(check, key) };
+
+		check->settings->key(check->settings->user, &found);
+	}
+}
+
 int check_map(struct check *check)
 {
 	struct heap heap = { 0 };
@@ -293,6 +306,7 @@ int check_map(struct check *check)
 
 	if (check->key_nr == 0)
 		return 0;
+	tell_keys(check);
 	check_sharing(check);
 	qsort(check->keys, check->key_nr, sizeof(*check->keys), compare_keys);
 	heap.items = calloc(check->key_nr, sizeof(*heap.items));

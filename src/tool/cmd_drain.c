@@ -129,7 +129,7 @@ static int open_and_drain(const char *path, const char *backing_path, const stru
 	uint64_t backing_bytes;
 	int result, err;
 
-	err = pcache_backing_file_new(backing_path, 0, &backing);
+	err = tool_backing_new(backing_path, 0, &backing);
 	if (err == -EINVAL) {
 		tool_error(backing_path, "the backing is empty or its size is no multiple of 512; restore its size or "
 					 "give the right backing");

@@ -25,7 +25,7 @@ static const char format_help[] =
 	"(and UUID, if given) is recorded, and only a backing of that size can be used with the cache.\n"
 	"\n"
 	"Options:\n"
-	"  --backing PATH         file or block device that the cache will stand before\n"
+	"  --backing PATH         file, block device or nbd:// URI that the cache will stand before\n"
 	"  --size BYTES           size of the cache file, e.g. 4G; default: the size that it has\n"
 	"  --block 512|4096       cache block: every request is a multiple of it; default 512\n"
 	"  --segment BYTES        segment size, a power of two from 4K to 16M; default: the largest that gives 64 "
@@ -230,7 +230,7 @@ static int format(const struct format_args *args)
 	struct pcache_backing *backing = NULL;
 	int result, err;
 
-	err = pcache_backing_file_new(args->backing, PCACHE_BACKING_FILE_RDONLY, &backing);
+	err = tool_backing_new(args->backing, PCACHE_BACKING_FILE_RDONLY, &backing);
 	if (err == -EINVAL) {
 		tool_error(args->backing, "the backing is empty or its size is no multiple of 512; give it a size "
 					  "(truncate -s SIZE FILE)");

@@ -56,6 +56,13 @@ bool tool_same_file(const char *path_a, const char *path_b);
  */
 int64_t tool_find_data(const char *path);
 
+/* ---- backing.c -------------------------------------------------------------------------------------------------- */
+
+/* Whether it is the URI of an NBD export, which is no path. */
+bool tool_is_nbd(const char *name);
+/* As pcache_backing_file_new() with these flags, or pcache_backing_nbd_new(). */
+int tool_backing_new(const char *name, uint32_t file_flags, struct pcache_backing **out_backing);
+
 /* ---- text.c ----------------------------------------------------------------------------------------------------- */
 
 /* One line on stderr: `pcache: PATH: what happened; what to do next`. Control characters of the path are escaped. */

@@ -33,7 +33,7 @@ struct row {
 #define ROW_ENUM(list) IS_ENUM, list
 
 static const struct row rows[] = {
-#define ROW(id, name, kind, def, lo, hi, unit, doc) { id, name, ROW_##kind, def, lo, hi },
+#define ROW(id, name, kind, def, lo, hi, unit, when, doc) { id, name, ROW_##kind, def, lo, hi },
 	PCACHE_OPTION_TABLE(ROW)
 #undef ROW
 };

@@ -18,8 +18,9 @@ static const struct {
 	const char *name;
 	int value;
 	const char *text;
+	const char *cause;
 } rows[] = {
-#define ROW(name, value, text) { #name, value, text },
+#define ROW(name, value, text, cause) { #name, value, text, cause },
 	PCACHE_ERROR_TABLE(ROW)
 #undef ROW
 };
@@ -33,6 +34,8 @@ static void test_own_codes(void **state)
 		assert_true(rows[i].value < -4095);
 		assert_string_equal(pcache_strerror(rows[i].value), rows[i].text);
 		assert_string_equal(pcache_errname(rows[i].value), rows[i].name);
+		assert_string_equal(pcache_errcause(rows[i].value), rows[i].cause);
+		assert_true(strlen(rows[i].cause) > 20 && rows[i].cause[strlen(rows[i].cause) - 1] == '.');
 		assert_int_equal(strncmp(rows[i].name, "PCACHE_E_", 9), 0);
 		assert_non_null(strchr(rows[i].text, ';')); /* what happened; what to do next */
 		for (size_t k = 0; k < i; k++) {
@@ -86,8 +89,12 @@ static void test_no_other_code_has_a_name(void **state)
 	size_t named = 0;
 
 	(void)state;
-	for (int err = -4096; err >= -6000; err--)
+	for (int err = -4096; err >= -6000; err--) {
 		named += pcache_errname(err) != NULL;
+		assert_int_equal(pcache_errcause(err) != NULL, pcache_errname(err) != NULL);
+	}
+	assert_null(pcache_errcause(0));
+	assert_null(pcache_errcause(-EIO));
 	assert_int_equal(named, ROW_NR);
 }
 

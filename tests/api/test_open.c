@@ -2,9 +2,11 @@
 /*
  * Format, open, probe and close on real files: every way to be refused, with its code, and what is left behind then. The requests are in test_io.c.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -13,6 +15,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -704,6 +707,123 @@ static void silence(void **state)
 	assert_int_equal(st.st_size, 0);
 }
 
+static bool is_there(struct place *place)
+{
+	struct stat st;
+
+	return stat(place->path, &st) == 0;
+}
+
+static uint32_t names_in(const char *dir)
+{
+	DIR *folder = opendir(dir);
+	uint32_t nr = 0;
+
+	assert_non_null(folder);
+	while (readdir(folder) != NULL)
+		nr++;
+	(void)closedir(folder);
+	return nr - 2;
+}
+
+static void create_makes_what_is_missing(void **state)
+{
+	struct place *place = *state;
+	struct pcache_info info = { .struct_bytes = sizeof(info) };
+	struct pcache *cache;
+	struct stat st;
+
+	refused(place, -ENOENT);
+	assert_int_equal(pcache_config_set(place->config, PCACHE_OPT_CREATE, 1), 0);
+	cache = open_it(place);
+	assert_int_equal(pcache_info_get(cache, &info), 0);
+	assert_int_equal(info.segment_bytes, 8192);
+	assert_int_equal(stat(place->path, &st), 0);
+	assert_int_equal(st.st_size, CACHE_BYTES);
+	assert_int_equal(st.st_mode & 07777, 0600);
+	assert_int_equal(st.st_nlink, 1);
+	write_some(cache);
+	assert_int_equal(pcache_close(cache), 0);
+	/* And leaves what is there. */
+	assert_int_equal(pcache_config_set(place->config, PCACHE_OPT_FORCE, 1), 0);
+	cache = open_it(place);
+	assert_int_equal(pcache_info_get(cache, &info), 0);
+	assert_int_equal(info.dirty_bytes, 4096);
+	refused(place, -EBUSY);
+	assert_int_equal(pcache_close(cache), 0);
+	assert_int_equal(names_in(place->dir), 1);
+}
+
+static void create_refuses(void **state)
+{
+	struct place *place = *state;
+	uint64_t hash;
+	int fd;
+
+	assert_int_equal(pcache_config_set(place->config, PCACHE_OPT_CREATE, 1), 0);
+	assert_int_equal(pcache_config_set(place->config, PCACHE_OPT_CACHE_BYTES, 0), 0);
+	refused(place, -EINVAL);
+	assert_int_equal(pcache_config_set(place->config, PCACHE_OPT_CACHE_BYTES, 65536), 0);
+	refused(place, PCACHE_E_TOO_SMALL);
+	assert_int_equal(pcache_config_set(place->config, PCACHE_OPT_CACHE_BYTES, UINT64_C(1) << 62), 0);
+	assert_true(try_open(place, &(struct pcache *){ NULL }) < 0);
+	assert_false(is_there(place));
+	assert_int_equal(names_in(place->dir), 0);
+	assert_int_equal(pcache_config_set(place->config, PCACHE_OPT_CACHE_BYTES, CACHE_BYTES), 0);
+	/* An empty file and one with other data are somebody's. */
+	for (int64_t bytes = 0; bytes <= CACHE_BYTES; bytes += CACHE_BYTES) {
+		fd = open(place->path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+		assert_true(fd >= 0);
+		assert_int_equal(ftruncate(fd, bytes), 0);
+		if (bytes)
+			assert_int_equal(pwrite(fd, "mine", 4, 9000), 4);
+		assert_int_equal(close(fd), 0);
+		hash = file_hash(place);
+		refused(place, PCACHE_E_NOT_A_CACHE);
+		assert_true(file_hash(place) == hash);
+	}
+	(void)snprintf(place->path, sizeof(place->path), "%s/none/cache", place->dir);
+	refused(place, -ENOENT);
+}
+
+/* Killed at any moment: no file, or one that opens; and nothing else in the folder. */
+static void create_killed(void **state)
+{
+	struct place *place = *state;
+	uint32_t there = 0, missing = 0;
+	uint64_t pause_ns = 0;
+
+	assert_int_equal(pcache_config_set(place->config, PCACHE_OPT_CREATE, 1), 0);
+	for (uint32_t i = 0; i < 400 && (i < 60 || !there || !missing); i++) {
+		struct pcache *cache = NULL;
+		int status;
+		pid_t child = fork();
+
+		assert_true(child >= 0);
+		if (child == 0) {
+			(void)try_open(place, &cache);
+			for (;;)
+				(void)pause();
+		}
+		nanosleep(&(struct timespec){ .tv_nsec = (long)pause_ns }, NULL);
+		assert_int_equal(kill(child, SIGKILL), 0);
+		assert_int_equal(waitpid(child, &status, 0), child);
+		if (is_there(place)) {
+			there++;
+			pause_ns = pause_ns * 7 / 8;
+			assert_int_equal(names_in(place->dir), 1);
+			cache = open_it(place);
+			assert_int_equal(pcache_close(cache), 0);
+			assert_int_equal(unlink(place->path), 0);
+		} else {
+			missing++;
+			pause_ns = pause_ns * 9 / 8 + 50000;
+			assert_int_equal(names_in(place->dir), 0);
+		}
+	}
+	assert_true(there > 0 && missing > 0);
+}
+
 #define TEST(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
 int main(void)
@@ -724,6 +844,9 @@ int main(void)
 		TEST(probe),
 		TEST(probe_after_a_kill),
 		TEST(silence),
+		TEST(create_makes_what_is_missing),
+		TEST(create_refuses),
+		TEST(create_killed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -28,7 +28,7 @@ static void note(void *user, int severity, const char *text)
 static void formats_and_hands_on(void **state)
 {
 	struct seen seen = { .nr = 0 };
-	struct pc_msg msg = { note, &seen };
+	struct pc_msg msg = { .fn = note, .user = &seen };
 
 	(void)state;
 	pc_msg(&msg, PCACHE_LOG_WARN, "segment %u of %s", 7u, "x");
@@ -40,7 +40,7 @@ static void formats_and_hands_on(void **state)
 static void cuts_long_lines(void **state)
 {
 	struct seen seen = { .nr = 0 };
-	struct pc_msg msg = { note, &seen };
+	struct pc_msg msg = { .fn = note, .user = &seen };
 	char text[800];
 
 	(void)state;
@@ -53,7 +53,7 @@ static void cuts_long_lines(void **state)
 static void is_one_line(void **state)
 {
 	struct seen seen = { .nr = 0 };
-	struct pc_msg msg = { note, &seen };
+	struct pc_msg msg = { .fn = note, .user = &seen };
 
 	(void)state;
 	pc_msg(&msg, PCACHE_LOG_ERROR, "a\nb\x1b[c\xc3\xa4");
@@ -62,7 +62,7 @@ static void is_one_line(void **state)
 
 static void drops_without_callback(void **state)
 {
-	struct pc_msg msg = { NULL, NULL };
+	struct pc_msg msg = { 0 };
 
 	(void)state;
 	pc_msg(&msg, PCACHE_LOG_ERROR, "nobody hears %d", 1);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 #include "core/rig.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -55,7 +56,23 @@ void rig_zero(struct rig *rig)
 	rig->o.segment_nr = 32;
 	rig->o.backing_bytes = 256u << 10;
 	rig->o.gc_percent = -1;
+	rig->o.granularity_max = PCACHE_GRANULARITY_PAGE;
 	rig->o.data_head_nr = 1;
+}
+
+/* The counts are exact, and may be looked at when nobody tells any more. */
+static void note_event(void *user, const struct pcache_event *event)
+{
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	struct rig *rig = user;
+
+	assert_int_equal(event->struct_bytes, sizeof(*event));
+	assert_in_range(event->kind, 1, PC_ARRAY_NR(rig->event) - 1);
+	assert_int_equal(event->reserved, 0);
+	(void)pthread_mutex_lock(&lock);
+	rig->event[event->kind] = *event;
+	rig->event_nr[event->kind]++;
+	(void)pthread_mutex_unlock(&lock);
 }
 
 struct pcache_config *rig_config(struct rig *rig)
@@ -73,13 +90,17 @@ struct pcache_config *rig_config(struct rig *rig)
 	assert_int_equal(pcache_config_set(config, PCACHE_OPT_FULL_POLICY, o->full_error), 0);
 	assert_int_equal(pcache_config_set(config, PCACHE_OPT_READ_CACHE, !o->no_read_cache), 0);
 	assert_int_equal(pcache_config_set(config, PCACHE_OPT_READ_ONLY, o->read_only), 0);
-	assert_int_equal(pcache_config_set(config, PCACHE_OPT_WRITEBACK_DELAY_MS, 0), 0);
+	assert_int_equal(pcache_config_set(config, PCACHE_OPT_WRITEBACK_DELAY_MS, rig->o.writeback_delay_ms), 0);
+	assert_int_equal(pcache_config_set(config, PCACHE_OPT_GRANULARITY, o->granularity_max), 0);
 	assert_int_equal(pcache_config_set(config, PCACHE_OPT_MAINTENANCE,
 					   o->threads ? PCACHE_MAINTENANCE_THREAD : PCACHE_MAINTENANCE_CALLER),
 			 0);
+	if (o->dirty_limit_percent)
+		assert_int_equal(pcache_config_set(config, PCACHE_OPT_DIRTY_LIMIT_PERCENT, o->dirty_limit_percent), 0);
 	if (o->gc_percent >= 0)
 		assert_int_equal(pcache_config_set(config, PCACHE_OPT_GC_PERCENT, (uint64_t)o->gc_percent), 0);
 	assert_int_equal(pcache_config_set_log(config, log_message, rig), 0);
+	assert_int_equal(pcache_config_set_event(config, note_event, rig), 0);
 	return config;
 }
 
@@ -133,6 +154,8 @@ void rig_up(struct rig *rig)
 	struct pcache_backing *backing;
 
 	rig->o.backing.size_bytes = rig->o.backing_bytes;
+	if (rig->o.threads)
+		rig->o.sim_flags |= PC_SIM_THREADED;
 	rig->mb = mem_backing_create(&rig->o.backing);
 	rig->model = calloc(1, rig->o.backing_bytes);
 	rig->scratch = malloc(rig->o.backing_bytes);
@@ -181,9 +204,10 @@ void rig_power_cut(struct rig *rig)
 	uint8_t *image = malloc(len);
 
 	assert_non_null(image);
-	pc_sim_crash(rig->sim, PC_SIM_NONE, 0, image);
+	/* First, so that no worker stores meanwhile; it makes nothing durable. */
 	if (rig->cache)
 		rig_kill(rig);
+	pc_sim_crash(rig->sim, PC_SIM_NONE, 0, image);
 	pc_sim_reset(rig->sim, image);
 	free(image);
 }

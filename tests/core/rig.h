@@ -29,6 +29,8 @@ struct rig_options {
 	uint64_t backing_bytes;
 	bool no_crc;
 	bool threads; /* workers run; else maintenance=caller */
+	uint32_t writeback_delay_ms;
+	uint32_t dirty_limit_percent; /* 0: none */
 	uint32_t commit; /* PCACHE_COMMIT_* */
 	uint32_t ordering; /* PCACHE_ORDERING_* */
 	bool guard_fence;
@@ -36,9 +38,11 @@ struct rig_options {
 	bool no_read_cache;
 	bool read_only;
 	int gc_percent; /* negative: not given */
+	uint32_t granularity_max; /* PCACHE_GRANULARITY_* */
 	uint32_t data_head_nr;
 	struct mem_backing_options backing; /* size_bytes is backing_bytes */
-	struct pcache_backing *(*attach)(struct mem_backing *mb); /* how an open gets its backing; NULL: mem_backing_attach */
+	struct pcache_backing *(*attach)(
+		struct mem_backing *mb); /* how an open gets its backing; NULL: mem_backing_attach */
 };
 
 struct rig {
@@ -51,6 +55,8 @@ struct rig {
 	uint64_t seed;
 	uint64_t nonce;
 	uint32_t messages[3]; /* by severity */
+	uint32_t event_nr[16]; /* by kind */
+	struct pcache_event event[16]; /* the last of each kind */
 };
 
 void rig_zero(

@@ -496,6 +496,55 @@ static void eviction_and_cleaning_over_poison(void **state)
 
 /* ---- the log -------------------------------------------------------------------------------------------------------------- */
 
+/*
+ * Nearly all of the cache is dirty and damaged: the POISON keys need more slots than the log has and free segments can give. The clean rest has to make room for them, also where what is
+ * clean becomes so only by what comes before the damage.
+ */
+static void poison_without_a_slot(bool clean_before)
+{
+	const uint32_t first_nr = 64, block = 512;
+	struct rig rig;
+	uint32_t nr;
+
+	rig_zero(&rig);
+	rig.o.gc_percent = 90;
+	rig_up(&rig);
+	for (uint32_t i = 0; i < first_nr; i++)
+		rig_write(&rig, (uint64_t)i * block, block, 0);
+	if (clean_before)
+		rig_drain(&rig);
+	/* As many as fit; every second block, so that each is an extent of its own. */
+	for (nr = 0; nr < 160; nr++) {
+		uint64_t off = (uint64_t)(first_nr + 2 * nr) * block;
+
+		rig_pattern(&rig, rig.scratch, block);
+		if (pcache_write(rig.cache, rig.scratch, off, block, PCACHE_NOWAIT))
+			break;
+		memcpy(rig.model + off, rig.scratch, block);
+	}
+	rig_flush(&rig);
+	for (uint32_t i = 0; i < nr; i++)
+		rig_flip(&rig, rig_find(&rig, (uint64_t)(first_nr + 2 * i) * block));
+	assert_int_equal(pcache_drain(rig.cache, NULL, NULL), PCACHE_E_POISONED);
+	assert_int_equal(rig_info(&rig).dirty_bytes, 0);
+	rig_check_range(&rig, 0, (uint64_t)first_nr * block);
+	for (uint32_t i = 0; i < nr; i++)
+		assert_int_equal(pcache_read(rig.cache, rig.scratch, (uint64_t)(first_nr + 2 * i) * block, block, 0),
+				 PCACHE_E_POISONED);
+	assert_null(pc_cache_check(rig.cache));
+	for (uint32_t i = 0; i < nr; i++)
+		rig_write(&rig, (uint64_t)(first_nr + 2 * i) * block, block, 0);
+	rig_check_all(&rig);
+	rig_down(&rig);
+}
+
+static void poison_without_a_slot_makes_room(void **state)
+{
+	(void)state;
+	poison_without_a_slot(true);
+	poison_without_a_slot(false);
+}
+
 /* A slot that write-back needs cannot be read: it stops there, says so, and loses nothing that is still in memory. */
 static void log_slot_in_write_back(void **state)
 {
@@ -743,6 +792,7 @@ int main(void)
 		cmocka_unit_test(quarantine_has_a_limit),
 		cmocka_unit_test(head_leaves_a_damaged_segment),
 		cmocka_unit_test(eviction_and_cleaning_over_poison),
+		cmocka_unit_test(poison_without_a_slot_makes_room),
 		cmocka_unit_test(log_slot_in_write_back),
 		cmocka_unit_test(log_segment_in_quarantine),
 		cmocka_unit_test(acknowledged_data_cannot_be_read_at_open),

@@ -186,6 +186,29 @@ static void long_write(void **state)
 	rig_down(&rig);
 }
 
+/* Of a request over several shards each counts its own dirty blocks; rig_check_all compares. */
+static void shards_count_their_own(void **state)
+{
+	struct rig rig;
+	uint64_t stripe_bytes;
+
+	(void)state;
+	rig_zero(&rig);
+	rig_up(&rig);
+	stripe_bytes = pc_index_stripe_end(rig.cache->index, 0) << rig.cache->block_shift;
+	assert_true(pc_index_shard_nr(rig.cache->index) > 1 && 3 * stripe_bytes < rig.o.backing_bytes);
+	rig_write(&rig, stripe_bytes - 1024, 2 * stripe_bytes, 0);
+	rig_check_all(&rig);
+	rig_write(&rig, stripe_bytes - 512, 1024, 0); /* displaces in two shards, kept until the fence */
+	rig_check_all(&rig);
+	rig_zeroes(&rig, 2 * stripe_bytes - 512, 1024, false);
+	rig_check_all(&rig);
+	rig_drain(&rig);
+	rig_check_all(&rig);
+	assert_int_equal(rig_info(&rig).dirty_bytes, 0);
+	rig_down(&rig);
+}
+
 static void zeroes_are_dirty_until_written_back(void **state)
 {
 	struct mem_backing_counters counters;
@@ -294,7 +317,9 @@ static uint32_t segment_of(struct rig *rig, uint64_t off)
 static void overwritten_lives_until_the_fence(void **state)
 {
 	(void)state;
-	for (uint64_t old_len = 512; old_len <= 4096; old_len += 512) {
+	/* As one range, and as a batch of two. */
+	for (uint64_t i = 0; i < 16; i++) {
+		const uint64_t old_len = 512 * (1 + i / 2), cut = 512 * (1 + i % 7);
 		struct overwrite overwrite = { 0 };
 		struct rig rig;
 
@@ -308,7 +333,14 @@ static void overwritten_lives_until_the_fence(void **state)
 		overwrite.live_blk = pc_segmap_live_blk(&rig.cache->map, overwrite.seg_id) + 8; /* and the new ones */
 		rig_pattern(&rig, rig.model, 4096);
 		pc_sim_crash_at(rig.sim, 0, nothing_is_given_up_yet, &overwrite);
-		assert_int_equal(pcache_write(rig.cache, rig.model, 0, 4096, 0), 0);
+		if (i % 2) {
+			const struct pcache_range ranges[] = { { rig.model + cut, cut, 4096 - cut },
+							       { rig.model, 0, cut } };
+
+			assert_int_equal(pcache_write_batch(rig.cache, ranges, 2, 0), 0);
+		} else {
+			assert_int_equal(pcache_write(rig.cache, rig.model, 0, 4096, 0), 0);
+		}
 		pc_sim_crash_at(rig.sim, 0, NULL, NULL);
 		assert_int_equal(overwrite.fence_nr, 1);
 		assert_int_equal(segment_of(&rig, 0), overwrite.seg_id);
@@ -373,6 +405,7 @@ int main(void)
 		cmocka_unit_test(durable_flag),
 		cmocka_unit_test(completed_is_durable),
 		cmocka_unit_test(long_write),
+		cmocka_unit_test(shards_count_their_own),
 		cmocka_unit_test(zeroes_are_dirty_until_written_back),
 		cmocka_unit_test(discard_everything),
 		cmocka_unit_test(failed_sync_stops),

@@ -32,11 +32,12 @@ static inline void explore_at(const volatile void *at)
 #undef atomic_load
 #undef atomic_store
 
+/* The sum is not atomic, as clang takes the value itself to be. */
 #define EXPLORE_RMW(at, expr) \
 	__extension__({ \
 		__auto_type explore_to = (at); \
 		explore_at(explore_to); \
-		__auto_type explore_old = *explore_to; \
+		__auto_type explore_old = *explore_to + 0; \
 		*explore_to = (expr); \
 		explore_old; \
 	})

@@ -26,6 +26,8 @@ static long futex(const void *word, int op, uint32_t val, const void *limit)
 
 #include <cmocka.h>
 
+#include "explore/expect.h"
+
 #define ROUND_NR 2u
 
 bool explore_skips(const volatile void *at)
@@ -119,15 +121,6 @@ static struct explore_result explore_lock(void (*lock)(struct pc_spin *spin), vo
 	return explore(&scene);
 }
 
-static void expect_right(struct explore_result result)
-{
-	print_message("%llu schedules, %llu steps\n", (unsigned long long)result.schedule_nr,
-		      (unsigned long long)result.step_nr);
-	if (result.wrong)
-		fail_msg("%s: %s", result.wrong, result.schedule);
-	assert_true(result.schedule_nr > 100);
-}
-
 static void excludes_and_wakes(void **state)
 {
 	(void)state;
@@ -171,13 +164,6 @@ static void unlock_to_zero(struct pc_spin *spin)
 	atomic_store_explicit(&spin->word, 0, memory_order_relaxed);
 	if (atomic_load_explicit(&spin->sleeper_nr, memory_order_relaxed))
 		pc_spin_wake(spin);
-}
-
-static void expect_wrong(struct explore_result result, const char *what)
-{
-	assert_non_null(result.wrong);
-	if (what)
-		assert_string_equal(result.wrong, what);
 }
 
 static void broken_locks_are_found(void **state)

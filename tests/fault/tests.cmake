@@ -3,7 +3,7 @@
 
 set(FAULT_PROGRAMS pcache-fault-matrix)
 if(CMOCKA_FOUND)
-	foreach(group backing media memory process sync)
+	foreach(group backing codes media memory process sync)
 		list(APPEND FAULT_PROGRAMS test_fault_${group})
 	endforeach()
 endif()

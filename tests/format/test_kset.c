@@ -410,6 +410,36 @@ static void one_key_the_short_way(void **state)
 	}
 }
 
+/* The same of ksets with several. */
+static void many_keys_the_short_way(void **state)
+{
+	(void)state;
+	for (uint32_t key_nr = 1; key_nr <= PC_KSET_WORDS_KEYS; key_nr++) {
+		uint64_t general[(PC_KSET_WORDS_KEYS + 2) * PC_CELL_WORDS] = { 0 };
+		const uint32_t slot_nr = pc_cells_to_slots(1 + key_nr);
+		struct pc_kset_words words;
+
+		memset(&words, 0xee, sizeof(words));
+		pc_kset_begin(&words, UINT64_C(0x123456789abcdef), UINT64_MAX - key_nr, key_nr);
+		for (uint32_t i = 0; i < key_nr; i++) {
+			const struct pc_key key = { .vol_blk = UINT64_C(0x123456789abc) * i,
+						    .gen = UINT64_MAX - i,
+						    .crc = 0xdeadbeef * i,
+						    .seg_id = 0xfffffff0 + i,
+						    .len_blk = 8 - i % 8,
+						    .seg_blk = (uint16_t)(0xffff - i),
+						    .geom = (uint8_t)(i * 5),
+						    .flags = (uint8_t)(0xff - i) };
+
+			pc_key_encode(&key, (struct pcm_key *)(void *)(general + (1 + i) * PC_CELL_WORDS));
+			pc_kset_add(&words, &key, key.crc);
+		}
+		pc_kset_seal(general, UINT64_C(0x123456789abcdef), UINT64_MAX - key_nr, slot_nr, key_nr);
+		assert_int_equal(pc_kset_end(&words), slot_nr);
+		assert_memory_equal(words.cells, general, slot_nr * PC_SLOT_BYTES);
+	}
+}
+
 static void a_torn_kset_of_two_slots(void **state)
 {
 	const uint32_t lens_blk[] = { 8, 8, 8 };
@@ -692,6 +722,7 @@ int main(void)
 		cmocka_unit_test(unknown_types_and_flags),
 		cmocka_unit_test(sealed_noise),
 		cmocka_unit_test(one_key_the_short_way),
+		cmocka_unit_test(many_keys_the_short_way),
 		cmocka_unit_test(lines_of_text),
 		cmocka_unit_test(results_have_names),
 		cmocka_unit_test(the_short_way_was_taken),

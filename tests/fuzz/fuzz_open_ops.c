@@ -254,7 +254,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	w->version = 0;
 	if (scene_open(w->s, w->known)) {
 		for (uint32_t blk = 0; blk < w->s->block_nr; blk++)
-			w->known[blk] &= !w->s->lost || w->s->blocks[blk] != SCENE_FROM_BACKING;
+			w->known[blk] &= (!w->s->lost && !w->s->unsure[blk]) || w->s->blocks[blk] != SCENE_FROM_BACKING;
 		for (uint32_t i = 0; i < OP_NR && (ops[i * OP_BYTES] | ops[i * OP_BYTES + 1] | ops[i * OP_BYTES + 2] |
 						   ops[i * OP_BYTES + 3]);
 		     i++)

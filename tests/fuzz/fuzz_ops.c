@@ -119,7 +119,7 @@ static void switch_on_plant(void)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
-	struct pc_crash_settings settings = { .plan = &plan };
+	struct pc_crash_settings settings = { .plan = &plan, .keep_media = true };
 	struct fuzz_input in = { .at = data, .left = len };
 	uint8_t explore, seed, warm;
 	char text[512];

@@ -63,18 +63,18 @@ static void attach_backing(struct scene *s)
 /* ---- what check says -------------------------------------------------------------------------------------------------- */
 
 /*
- * What only a reader of the data or of the map as a whole sees: reads and drains meet it later. Copies further apart than a crash leaves them: the newest counts. And a log that goes on
- * behind a clean close (T12): it is recovered as if there had been none.
+ * Damage of the data or of the map as a whole, which reads and drains meet later; Y18 is one of the data, too, that an open sees, says, and leaves to the reads. Copies further
+ * apart than a crash leaves them: the newest counts. And a log that goes on behind a clean close (T12): it is recovered as if there had been none.
  */
-static bool open_does_not_look(enum check_rule rule)
+static bool open_takes(enum check_rule rule)
 {
-	return rule == CHECK_M1 || rule == CHECK_M3 || rule == CHECK_M4 || rule == CHECK_S17 || rule == CHECK_T12 ||
-	       rule == CHECK_T8 || rule == CHECK_R9 || rule == CHECK_R10;
+	return rule == CHECK_M1 || rule == CHECK_M3 || rule == CHECK_M4 || rule == CHECK_Y18 || rule == CHECK_S17 ||
+	       rule == CHECK_T12 || rule == CHECK_T8 || rule == CHECK_R9 || rule == CHECK_R10;
 }
 
 static bool is_of_kset(enum check_rule rule)
 {
-	return rule >= CHECK_K2 && rule <= CHECK_Y18;
+	return rule >= CHECK_K1 && rule < CHECK_Y18;
 }
 
 static void on_finding(void *user, const struct check_finding *finding)
@@ -84,8 +84,8 @@ static void on_finding(void *user, const struct check_finding *finding)
 
 	s->refused |= finding->rule == CHECK_S18;
 	s->lost |= finding->rule == CHECK_M1;
-	if (finding->severity != CHECK_DAMAGE || open_does_not_look(finding->rule) ||
-	    s->damage_nr == PC_ARRAY_NR(s->damages))
+	s->wrong_data |= finding->rule == CHECK_M4;
+	if (finding->severity != CHECK_DAMAGE || open_takes(finding->rule) || s->damage_nr == PC_ARRAY_NR(s->damages))
 		return;
 	s->damage_nr++;
 	damage->rule = finding->rule;
@@ -113,7 +113,10 @@ static uint64_t position_of(const struct scene *s, uint64_t media_off)
 						   (media_off - pc_geo_segment_off(super, id)) / PC_SLOT_BYTES;
 }
 
-/* Above the mark a kset with a good CRC that cannot be is no crash, so check calls it damage; an open takes it for a write that never was. */
+/*
+ * Above the mark a kset with a good CRC that cannot be is no crash, so check calls it damage, and so it does all that is missing there after a clean close; an open takes it for
+ * a write that never was.
+ */
 static void judge_damages(const struct scene *s)
 {
 	for (uint32_t i = 0; i < s->damage_nr; i++) {
@@ -149,6 +152,18 @@ static void on_extent(void *user, const struct check_extent *extent)
 	}
 }
 
+/* Cleaning appends again what the index shows, so it is a forged key that hides something dirty; or the backing has that already, and nobody can tell. */
+static void on_key(void *user, const struct check_found_key *key)
+{
+	struct scene *s = user;
+	const uint64_t end_blk = PC_MIN(key->vol_blk + key->len_blk, (uint64_t)s->block_nr);
+
+	for (uint64_t blk = key->vol_blk; blk < end_blk; blk++) {
+		s->is_dirty[blk] |= key->dirty;
+		s->unsure[blk] |= (key->flags & PC_KEY_CLEAN) && s->is_dirty[blk];
+	}
+}
+
 /* The size of the backing comes before the extents are told. */
 static void find_backing(struct scene *s)
 {
@@ -169,7 +184,7 @@ static void find_backing(struct scene *s)
 
 static void check_before(struct scene *s, uint8_t backing_seed)
 {
-	const struct check_settings settings = { .finding = on_finding, .extent = on_extent, .user = s };
+	const struct check_settings settings = { .finding = on_finding, .extent = on_extent, .key = on_key, .user = s };
 	struct forge_media media;
 
 	find_backing(s);
@@ -237,6 +252,9 @@ struct scene *scene_begin(const uint8_t *data, size_t len, uint8_t *own, size_t 
 	s->cache = NULL;
 	s->refused = false;
 	s->lost = false;
+	s->wrong_data = false;
+	memset(s->unsure, 0, sizeof(s->unsure));
+	memset(s->is_dirty, 0, sizeof(s->is_dirty));
 	s->damage_nr = 0;
 	memset(s->blocks, SCENE_FROM_BACKING, sizeof(s->blocks));
 	fuzz_decode(in.at, in.left, s->image, s->media_bytes);
@@ -355,6 +373,7 @@ static void judge_refusal(struct scene *s, int rc)
 
 static void read_all(struct scene *s, bool *known)
 {
+	struct pcache_info info = { .struct_bytes = sizeof(info) };
 	uint8_t block[4096];
 
 	for (uint32_t blk = 0; blk < s->block_nr; blk++) {
@@ -368,6 +387,10 @@ static void read_all(struct scene *s, bool *known)
 		if (rc == 0 && memcmp(block, s->expected + (size_t)blk * s->block_bytes, s->block_bytes) != 0)
 			fuzz_fail("block %u reads otherwise than check says", blk);
 	}
+	if (pcache_info_get(s->cache, &info) != 0)
+		abort();
+	if (s->wrong_data && info.crc_errors == 0)
+		fuzz_fail("check finds data that has another CRC, and no read does");
 }
 
 bool scene_open(struct scene *s, bool *known)

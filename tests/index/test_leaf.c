@@ -305,7 +305,7 @@ static void test_keys_are_counted(void **state)
 
 	(void)state;
 	for (uint32_t round = 0; round < 20000; round++) {
-		static struct pc_node node;
+		static _Alignas(PC_CACHE_LINE_BYTES) struct pc_node node; /* as in the arena */
 		int32_t *keys = node.keys;
 		uint32_t leaf_count = 0;
 		uint64_t blk = round % 3 == 0 ? 0 : rnd(&dice) % (UINT64_C(1) << 32);

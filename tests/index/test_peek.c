@@ -110,10 +110,19 @@ static void shape_regions(struct pc_index *index)
 	insert(index, 2000, 2);
 	insert(index, OTHER_REGION + 2000, 2);
 }
-static void (*const shapes[])(struct pc_index *index) = {
-	shape_empty,     shape_one,   shape_full_leaf, shape_leaves,
-	shape_full_node, shape_nodes, shape_full_root, shape_regions
-};
+static void shape_zero(struct pc_index *index)
+{
+	struct pc_extent extent = { .vol_blk = 1996, .len_blk = 16, .pos = ++stage.seed, .flags = PC_EXT_ZERO };
+
+	insert(index, 1990, 2);
+	pc_index_lock(index, 1);
+	assert_int_equal(pc_index_reserve_locked(index, 1, 4), 0);
+	pc_index_insert_locked(index, &extent, NULL, NULL);
+	pc_index_unlock(index, 1);
+}
+static void (*const shapes[])(struct pc_index *index) = { shape_empty,     shape_one,       shape_full_leaf,
+							  shape_leaves,    shape_full_node, shape_nodes,
+							  shape_full_root, shape_regions,   shape_zero };
 
 /* Changes. */
 static void change_insert(struct pc_index *index)
@@ -162,6 +171,7 @@ struct outcome {
 	bool counts;
 	uint32_t nr;
 	struct pc_extent out[MAX];
+	struct pc_index_hit hit; /* of one */
 };
 
 /* one: of a single extent that has all of the range. */
@@ -174,13 +184,27 @@ static struct outcome look_up(struct pc_index *index, uint64_t vol_blk, uint32_t
 	stage.load_nr = 0;
 	outcome.nr = 0;
 	if (one) {
-		outcome.whole = stepped_peek_one(shard, vol_blk, vol_blk + len, outcome.out);
-		outcome.nr = outcome.whole;
+		outcome.whole = stepped_peek_one(shard, vol_blk, len, &outcome.hit);
 	} else {
 		outcome.whole = stepped_peek(shard, vol_blk, vol_blk + len, outcome.out, MAX, &outcome.nr);
 	}
 	outcome.counts = pc_spin_is_unchanged(&shard->lock, version);
 	return outcome;
+}
+
+static void check_hit(const struct pc_index_hit *hit, const struct pc_extent *extent)
+{
+	struct pc_index_params params = model_params(1, SPACE_BLK);
+
+	assert_int_equal(hit->media_blk, (uint64_t)extent->seg_id * params.segment_blk + extent->seg_blk);
+	assert_int_equal(hit->seg_id, extent->seg_id);
+	assert_int_equal(hit->crc, extent->crc);
+	assert_int_equal(hit->geom, extent->geom);
+}
+
+static bool is_data(const struct pc_extent *extent)
+{
+	return (extent->flags & PC_EXT_TYPE_MASK) == PC_EXT_DATA;
 }
 
 static void check_undisturbed(struct pc_index *index, uint64_t vol_blk, uint32_t len, bool one,
@@ -193,9 +217,14 @@ static void check_undisturbed(struct pc_index *index, uint64_t vol_blk, uint32_t
 	pc_index_lock(index, 1);
 	nr = pc_index_lookup_locked(index, vol_blk, len, out, MAX);
 	pc_index_unlock(index, 1);
-	assert_int_equal(outcome->whole, !one || (nr == 1 && out[0].vol_blk == vol_blk && out[0].len_blk == len));
+	assert_int_equal(outcome->whole,
+			 !one || (nr == 1 && out[0].vol_blk == vol_blk && out[0].len_blk == len && is_data(&out[0])));
 	if (!outcome->whole)
 		return;
+	if (one) {
+		check_hit(&outcome->hit, &out[0]);
+		return;
+	}
 	assert_int_equal(outcome->nr, nr);
 	assert_memory_equal(outcome->out, out, nr * sizeof(*out));
 }
@@ -229,8 +258,14 @@ static void test_any_change_before_any_load(void **state)
 		uint64_t vol_blk;
 		uint32_t len;
 		bool one;
-	} ranges[] = { { 2000, 8, false }, { 1990, 64, false }, { OTHER_REGION + 2000, 2, false }, { 30000, 8, false },
-		       { 2000, 2, true },  { 2001, 1, true },   { OTHER_REGION + 2000, 2, true } };
+	} ranges[] = { { 2000, 8, false },
+		       { 1990, 64, false },
+		       { OTHER_REGION + 2000, 2, false },
+		       { 30000, 8, false },
+		       { 2000, 2, true },
+		       { 2001, 1, true },
+		       { 2001, 2, true },
+		       { OTHER_REGION + 2000, 2, true } };
 
 	(void)state;
 	for (uint32_t shape_idx = 0; shape_idx < PC_ARRAY_NR(shapes); shape_idx++) {
@@ -245,6 +280,28 @@ static void test_any_change_before_any_load(void **state)
 			}
 		}
 	}
+}
+
+/* Who comes while the lock is held learns nothing, whatever he would find. */
+static void test_nothing_counts_under_the_lock(void **state)
+{
+	struct pc_index_params params = model_params(1, SPACE_BLK);
+	struct pc_extent out[MAX];
+	struct pc_index_peek peek;
+	struct pc_index_hit hit;
+	struct pc_index *index;
+
+	(void)state;
+	assert_int_equal(pc_index_new(&params, &index), 0);
+	insert(index, 2000, 8);
+	assert_true(pc_index_peek(index, 2000, 8, out, MAX, &peek));
+	assert_true(pc_index_peek_one(index, 2000, 8, &hit, &peek));
+	pc_index_lock(index, 1);
+	assert_false(pc_index_peek(index, 2000, 8, out, MAX, &peek));
+	assert_false(pc_index_peek_one(index, 2000, 8, &hit, &peek));
+	pc_index_unlock(index, 1);
+	assert_false(pc_index_peek_holds(&peek));
+	pc_index_free(index);
 }
 
 /* ---- threads ------------------------------------------------------------------------------------------------------------ */
@@ -371,6 +428,7 @@ static void test_threads(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(test_any_change_before_any_load),
+					    cmocka_unit_test(test_nothing_counts_under_the_lock),
 					    cmocka_unit_test(test_threads) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

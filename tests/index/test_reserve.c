@@ -245,6 +245,42 @@ static void test_cuts_split_nodes(void **state)
 	}
 }
 
+/* Reserves for a few pieces at a time, where nodes fill up, split, and become one again: the bound counts those alone that are nearly full. */
+static void test_a_few_pieces_split_full_nodes(void **state)
+{
+	uint32_t split_nr = 0, joined_nr = 0;
+
+	(void)state;
+	for (uint64_t seed = 0; seed < 12; seed++) {
+		uint64_t dice = seed, span = seed % 2 ? 4000 : 40000;
+		struct alone alone;
+		struct pc_shard *shard = &alone.shard;
+
+		alone_init(&alone);
+		fill_full(shard, 70);
+		for (uint32_t round = 0; round < 1500; round++) {
+			uint32_t piece_nr = (uint32_t)(1 + rnd(&dice) % (PC_FEW_PIECES + 1)), node_nr = shard->node_nr;
+			uint64_t start = rnd(&dice) % span;
+			struct tight tight;
+
+			tight_begin(&tight, shard, piece_nr);
+			for (uint32_t i = 0; i < piece_nr; i++) {
+				uint64_t blk = round % 2 ? start + i * PC_LEAF_NR * 4 : rnd(&dice) % span;
+
+				if (rnd(&dice) % 400 == 0)
+					pc_shard_replace_locked(shard, blk, 1 + rnd(&dice) % 8000, NULL, NULL, NULL);
+				else
+					put(shard, blk, 1);
+			}
+			tight_end(&tight);
+			split_nr += shard->node_nr > node_nr;
+			joined_nr += shard->node_nr < node_nr;
+		}
+		alone_fini(&alone);
+	}
+	assert_true(split_nr > 20 && joined_nr > 20);
+}
+
 /* Extents in regions that were empty take nodes, as many as there are regions. */
 static void test_regions_take_nodes(void **state)
 {
@@ -339,6 +375,7 @@ int main(void)
 		cmocka_unit_test(test_one_piece_takes_one_leaf_at_most),
 		cmocka_unit_test(test_random_batches_never_allocate),
 		cmocka_unit_test(test_cuts_split_nodes),
+		cmocka_unit_test(test_a_few_pieces_split_full_nodes),
 		cmocka_unit_test(test_regions_take_nodes),
 		cmocka_unit_test(test_reserve_tops_up_all),
 		cmocka_unit_test(test_a_refused_reserve_changes_nothing),

@@ -24,8 +24,14 @@ def names(*args):
     return {row[-1]: row[-2] for row in rows if len(row) in (2, 3)}
 
 
+# Headers of libraries beside libpcache: each exports what its own header declares.
+COMPONENTS = {"nbd.h": "libpcache-nbd.so"}
+
+
 declared = set()
 for path in lint.files("include"):
+    if os.path.basename(path) in COMPONENTS:
+        continue
     source = re.sub(r"#[^\n]*(\\\n[^\n]*)*", "", lint.without_comments(lint.text(path)))
     declared |= {match.group(1) for match in re.finditer(r"\bPCACHE_API\b[^;{(]*?\b(\w+)\s*\(", source)}
 
@@ -52,4 +58,10 @@ for library, found in (("libpcache.so", shared), ("libpcache.a", static)):
     for name, kind in sorted(found.items()):
         if kind not in "Ti":
             report.say(library, 0, f"{name} is no function (type {kind})")
+for header, library in COMPONENTS.items():
+    if not os.path.exists(f"{BUILD}/lib/{library}"):
+        continue
+    wanted = {m.group(1) for m in re.finditer(r"\bPCACHE_API\b[^;{(]*?\b(\w+)\s*\(", lint.without_comments(lint.text(f"include/pcache/{header}")))}
+    if set(names("-D", "--defined-only", f"{BUILD}/lib/{library}")) != wanted:
+        report.say(library, 0, f"exports something else than {header} declares")
 report.end("declared functions")

@@ -13,8 +13,10 @@ ONLY_BASE = {"index", "backing", "format", "media"}
 FOREIGN = [  # header, files that may include it
     (r"libpmem2.*", r"src/media/.*"),
     (r"(isa-l.*|crc(64)?\.h|isal.*)", r"src/base/crc[a-z0-9_]*\.c"),
+    (r"libnbd.*", r"src/nbd/.*"),
     (r"liburing.*", r"src/(backing/.*|tool/bench_writer\.c)"),
 ]
+COMPONENTS = {"nbd"}  # libraries beside libpcache, on the public headers alone
 READERS_OF_MEDIA = re.compile(r"src/tool/(cmd_)?(dump|check)[a-z0-9_]*\.[ch]")
 # Text for a FILE of the caller's choice (to_text) is no printing.
 PRINTS = re.compile(r"\b(v?printf|v?dprintf|puts|putchar|perror|psignal)\s*\(|\b(stdout|stderr)\b")
@@ -25,6 +27,8 @@ def allowed(path, folder, target):
     """Why this file may not include "target/...", or None."""
     if target in ("pcache", folder):
         return None
+    if folder in COMPONENTS:
+        return f"{folder}/ sits on the public headers, it may not include {target}/"
     if target != "tool" and target not in RANK:
         return f'"{target}/" is no folder of src/; includes are written from src/'
     if folder == "tool":
@@ -44,7 +48,7 @@ for path in lint.files("src", "examples"):
     source = lint.text(path)
     parts = path.split("/")
     folder = parts[1] if parts[0] == "src" else "examples"
-    if parts[0] == "src" and (len(parts) != 3 or (folder != "tool" and folder not in RANK)):
+    if parts[0] == "src" and (len(parts) != 3 or (folder != "tool" and folder not in COMPONENTS and folder not in RANK)):
         report.say(path, 1, "not in a folder of the layer table")
         continue
     for match in INCLUDE.finditer(lint.without_comments(source, strings=False)):

@@ -5,7 +5,7 @@
 # states it was found. Each NAME.patch beside this file is one defect; the comment lines at its start say what it is:
 #
 #   # Item: what shared lists call it          # Breaks: what it does          # Guarantee: which promise it breaks
-#   # Tool: program                            crash (pcache-crash-sim, also if the line is missing), sched (pcache-sched-sim), or test NAME (program test_NAME, exit status)
+#   # Tool: program                            crash (pcache-crash-sim, also if the line is missing), sched (pcache-sched-sim), or test NAME [CASE] (program test_NAME, exit status; with CASE, that case has to fail)
 #   # Expect: survives                         it changes nothing; docs/MUTANTS.md has the proof
 #
 # The simulators run with --seed S --seconds N and nothing else: the usual mix of seeds has to find it.
@@ -73,7 +73,7 @@ apply() # patch, further options
 {
 	patch_file=$1
 	shift
-	patch -d "$tree" -p1 -s -N --no-backup-if-mismatch "$@" <"$patch_file" >"$work/patch.log" 2>&1
+	patch -d "$tree" -p1 -s -N -F0 --no-backup-if-mismatch "$@" <"$patch_file" >"$work/patch.log" 2>&1
 }
 
 configure()
@@ -95,6 +95,16 @@ say() # name, item, tool, found, states, seed, seconds, violation
 	fi
 }
 
+# "test NAME [CASE]": sets the program, and what it has to say.
+case_of_tool() # tool
+{
+	# shellcheck disable=SC2086
+	set -- $1
+	program=test_$2
+	wanted="FAILED|runtime error|AddressSanitizer|Assertion"
+	[ -z "${3:-}" ] || wanted="\\[  FAILED  \\] $3\$"
+}
+
 # Runs what should find it. Sets found, states, at_seed, violation.
 run_tool() # tool
 {
@@ -103,10 +113,10 @@ run_tool() # tool
 	violation=
 	case $1 in
 	test\ *)
-		program=test_${1#test }
+		case_of_tool "$1"
 		timeout "$((seconds * 5))" "$build/bin/$program" >"$work/out" 2>"$work/err"
 		status=$?
-		violation="$(cat "$work/out" "$work/err" | grep -m 1 -E "FAILED|runtime error|AddressSanitizer|Assertion")"
+		violation="$(cat "$work/out" "$work/err" | grep -m 1 -E "$wanted")"
 		;;
 	*)
 		program=pcache-$1-sim
@@ -134,7 +144,7 @@ run_tool() # tool
 target_of() # tool
 {
 	case $1 in
-	test\ *) echo "test_${1#test }" ;;
+	test\ *) case_of_tool "$1"; echo "$program" ;;
 	*) echo "pcache-$1-sim" ;;
 	esac
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/rig.h"
+#include "service/internal.h"
 
 #define FIRST_BATCH_SLOTS 2048u /* PC_WB_BATCH_ITEMS, before the pace is known */
 #define SECOND_BATCH_SLOTS (4 * FIRST_BATCH_SLOTS) /* at most four times the one before */
@@ -82,12 +83,62 @@ static void strict_overwritten(void **state)
 	overwritten_while_it_runs(PCACHE_ORDERING_STRICT, false);
 }
 
+/* Steps of a drain, and how many of them had walked over the whole index. */
+struct walks {
+	const struct rig *rig;
+	uint32_t steps;
+	uint32_t walks;
+};
+
+static int count_walks(void *user, uint64_t done_bytes, uint64_t total_bytes)
+{
+	struct walks *walks = user;
+	const struct pc_writeback *wb = walks->rig->cache->writeback;
+
+	(void)done_bytes, (void)total_bytes;
+	walks->steps++;
+	walks->walks += wb->is_swept || wb->items_lost;
+	return 0;
+}
+
+/* Ordering strict, the same number of keys in epochs of different length: the index is walked once for a long one, and not at all for short ones, however many they are. */
+static void short_epochs_walk_nothing(void **state)
+{
+	static const uint32_t epoch_keys[] = { 4096, 64, 8, 1 };
+
+	(void)state;
+	for (uint32_t i = 0; i < PC_ARRAY_NR(epoch_keys); i++) {
+		struct walks walks = { 0 };
+		struct rig rig;
+
+		rig_zero(&rig);
+		rig.o.segment_bytes = 64 << 10;
+		rig.o.segment_nr = 256;
+		rig.o.backing_bytes = 8 << 20;
+		rig_up(&rig);
+		walks.rig = &rig;
+		for (uint64_t blk = 0; blk < 4096; blk++) {
+			rig_write(&rig, blk * 512, 512, 0);
+			if ((blk + 1) % epoch_keys[i] == 0)
+				rig_flush(&rig);
+		}
+		assert_int_equal(pcache_drain(rig.cache, count_walks, &walks), 0);
+		assert_true(walks.steps >= 4096 / (epoch_keys[i] * PC_WB_GROUP_EPOCHS));
+		if (epoch_keys[i] == 4096)
+			assert_true(walks.walks > 0); /* they are seen here */
+		else
+			assert_int_equal(walks.walks, 0);
+		rig_down(&rig);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(batch_overwritten),
 		cmocka_unit_test(batch_discarded),
 		cmocka_unit_test(strict_overwritten),
+		cmocka_unit_test(short_epochs_walk_nothing),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -294,6 +294,44 @@ static void held_version_is_not_reused(void **state)
 	rig_down(&rig);
 }
 
+/* Closed data segments in which nothing is live. */
+static uint32_t empty_segs(struct pcache *cache)
+{
+	uint32_t nr = 0;
+
+	for (uint32_t id = 0; id < cache->map.segment_nr; id++)
+		nr += atomic_load(&cache->map.segs[id].state) == PC_SS_DATA && pc_segmap_live_blk(&cache->map, id) == 0;
+	return nr;
+}
+
+/* Write-back that makes room drops what it has written, a part of a segment at a time: a segment counts as evicted when it is empty, and once. */
+static void an_emptied_segment_counts_once(void **state)
+{
+	uint32_t steps = 0, empty = 0;
+	struct rig rig;
+
+	(void)state;
+	rig_zero(&rig);
+	rig.o.segment_nr = 48;
+	rig_up(&rig);
+	/* In pairs of epochs that share a block, so that a batch takes no more than two. */
+	for (uint64_t i = 0; i < 120; i++) {
+		rig_write(&rig, 512 * (1 + i), 512, 0);
+		rig_write(&rig, 0, 512, 0);
+		rig_flush(&rig);
+	}
+	assert_true(pc_segmap_free_nr(&rig.cache->map) * 10 < rig.cache->map.segment_nr * 3);
+	assert_int_equal(empty_segs(rig.cache), 0);
+	while (steps++ < 40) {
+		assert_int_equal(pc_cache_step(rig.cache, PC_STEP_WRITEBACK, false), 1);
+		assert_int_equal(rig_info(&rig).evicted_segments, empty_segs(rig.cache));
+	}
+	empty = empty_segs(rig.cache);
+	assert_true(empty >= 2);
+	rig_check_all(&rig);
+	rig_down(&rig);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -305,6 +343,7 @@ int main(void)
 		cmocka_unit_test(workers_retry),
 		cmocka_unit_test(close_with_a_dead_backing),
 		cmocka_unit_test(held_version_is_not_reused),
+		cmocka_unit_test(an_emptied_segment_counts_once),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -270,6 +270,13 @@ static void judge_open(struct damage *d, int rc)
 			   (unsigned long long)d->off, d->len);
 }
 
+/* A lost version needs a slot of the log that says so: there may be no room for one, but then nothing can make it. */
+static bool is_really_full(struct crash_world *w)
+{
+	return pc_segmap_free_nr(&w->cache->map) == 0 && pc_cache_step(w->cache, PC_STEP_EVICT, true) == 0 &&
+	       pc_cache_step(w->cache, PC_STEP_CLEAN, true) == 0;
+}
+
 /* What write-back makes of it; then the lost blocks are written. */
 static void cure(struct damage *d)
 {
@@ -282,8 +289,7 @@ static void cure(struct damage *d)
 	/* Corrupt: poison stays where it is, and if the segment was freed before anybody met it there, the log may lie on it now. */
 	if (drain_rc == PCACHE_E_CORRUPT && d->len != 0 && !is_log(d))
 		return;
-	/* Full: what is lost needs a slot of the log that says so, and there may be none without an eviction. */
-	if (drain_rc != 0 && drain_rc != PCACHE_E_POISONED && drain_rc != PCACHE_E_FULL)
+	if (drain_rc != 0 && drain_rc != PCACHE_E_POISONED && !(drain_rc == PCACHE_E_FULL && is_really_full(w)))
 		crash_fail(w, "drain of a damaged cache gives %d: %s", drain_rc, crash_error_text(drain_rc));
 	memcpy(lost, d->lost, sizeof(lost));
 	if (!w->run->stop)

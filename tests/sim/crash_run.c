@@ -27,6 +27,43 @@ static uint64_t draw_nonce(void *user)
 
 static const volatile uint8_t no_fork = 1; /* simulators do not fork with a cache open */
 
+/* Media of earlier runs, by world and kind. Mapping it takes longer than a short run. */
+static struct pc_sim *kept[PC_CRASH_DEPTH_MAX + 1][4];
+
+static uint32_t sim_flags(const struct crash_run *run)
+{
+	return pc_rng_mix(run->settings->seed) & 1 ? PC_SIM_STAGED : 0;
+}
+
+static enum pc_granularity granularity_of(const struct pc_gen_shape *shape)
+{
+	return shape->page ? PC_GRAN_PAGE : shape->byte ? PC_GRAN_BYTE : PC_GRAN_CACHE_LINE;
+}
+
+static struct pc_sim **kept_place(const struct crash_run *run, uint32_t depth)
+{
+	const struct pc_gen_shape *shape = &run->shape;
+
+	return &kept[depth][shape->page ? sim_flags(run) != 0 : shape->byte ? 2 : 3];
+}
+
+/* NULL: no memory. */
+static struct pc_sim *take_media(const struct crash_run *run, uint32_t depth)
+{
+	struct pc_sim **place = kept_place(run, depth), *sim = *place;
+
+	if (!run->settings->keep_media)
+		sim = NULL;
+	else
+		*place = NULL;
+	if (sim != NULL && pc_sim_renew(sim, run->shape.media_bytes))
+		return sim;
+	pc_sim_free(sim);
+	if (pc_sim_new(run->shape.media_bytes, granularity_of(&run->shape), sim_flags(run), &sim) != 0)
+		return NULL;
+	return sim;
+}
+
 static bool world_init(struct crash_run *run, uint32_t depth)
 {
 	const struct pc_gen_shape *shape = &run->shape;
@@ -44,8 +81,8 @@ static bool world_init(struct crash_run *run, uint32_t depth)
 	w->oracle = crash_must(pc_oracle_new(&oracle_options));
 	crash_set_mode(w, 0);
 	pc_oracle_disk_format(w->oracle, &w->disk);
-	if (pc_sim_new(shape->media_bytes, shape->page ? PC_GRAN_PAGE : shape->byte ? PC_GRAN_BYTE : PC_GRAN_CACHE_LINE,
-		       pc_rng_mix(run->settings->seed) & 1 ? PC_SIM_STAGED : 0, &w->sim) != 0)
+	w->sim = take_media(run, depth);
+	if (w->sim == NULL)
 		return false;
 	pc_sim_skip_site(w->sim, run->settings->skip_site);
 	return true;
@@ -80,7 +117,10 @@ static void world_fini(struct crash_world *w)
 		pc_oracle_disk_fini(&w->snaps[i].disk);
 	}
 	free(w->snaps);
-	pc_sim_free(w->sim);
+	if (w->run->settings->keep_media)
+		*kept_place(w->run, w->depth) = w->sim;
+	else
+		pc_sim_free(w->sim);
 	pc_oracle_free(w->oracle);
 	pc_oracle_disk_fini(&w->disk);
 	free(w->cut.keep);

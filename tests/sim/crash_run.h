@@ -21,6 +21,7 @@ struct pc_crash_settings {
 	const bool *skip; /* PC_CRASH_OP_NR_MAX flags: operations that are left out; NULL: none */
 	bool thorough; /* every crash point, many more images */
 	bool trace; /* print every operation and crash state on stderr */
+	bool keep_media; /* for the next run, which then need not map its own */
 	const void *skip_site; /* this call of flush, fence or sync does nothing; NULL: none */
 };
 

@@ -64,6 +64,8 @@ static const struct plant_name plants[] = {
 	{ "dead-ignored", PC_PLANT_DEAD_IGNORED },
 	{ "taken-is-pinned", PC_PLANT_TAKEN_IS_PINNED },
 	{ "erase-keeps-fills", PC_PLANT_ERASE_KEEPS_FILLS },
+	{ "drain-mark-late", PC_PLANT_DRAIN_MARK_LATE },
+	{ "steps-not-awaited", PC_PLANT_STEPS_NOT_AWAITED },
 	{ "lost-wakeup", PC_PLANT_LOST_WAKEUP },
 	{ "stage-kept", PC_PLANT_STAGE_KEPT },
 	{ "stage-gone-early", PC_PLANT_STAGE_GONE_EARLY },

@@ -51,6 +51,13 @@ static void tame(struct actor *actor, struct pc_gen_op *op)
 				(uint32_t)(actor->w->run->settings->seed % (shape->backing_blk / 2)) + range.blk % 10;
 			range.len_blk = PC_MIN(1 + range.len_blk % 6, shape->backing_blk - range.blk);
 		}
+		if (actor->w->run->plan.whole_chunks) {
+			range.len_blk = PC_CHUNK_BYTES / shape->block_bytes;
+			range.blk = pc_rng_below(&actor->rng, shape->backing_blk / range.len_blk) * range.len_blk;
+			if (zero)
+				range.len_blk <<= pc_rng_below(&actor->rng, 3);
+			range.len_blk = PC_MIN(range.len_blk, shape->backing_blk - range.blk);
+		}
 		if (actor->w->run->plan.short_ranges)
 			range.len_blk = PC_MIN(range.len_blk, 1u);
 		range.len_blk = PC_MIN(range.len_blk, left_blk);
@@ -281,6 +288,11 @@ void sched_fill(struct actor *actor)
 	const uint32_t segment_blk = shape->segment_bytes / shape->block_bytes;
 
 	sched_note("fills the cache");
+	if (plan->scene == SCENE_TIGHT) {
+		/* All of it dirty and of one epoch: what is overwritten is free at once. */
+		fill_with(actor, PC_GEN_WRITE, shape->backing_blk, PC_CHUNK_BYTES / shape->block_bytes);
+		return;
+	}
 	if (plan->scene == SCENE_FULL || plan->scene == SCENE_SLOW || plan->scene_clean)
 		fill_with(actor, PC_GEN_WRITE, shape->backing_blk, 1 + pc_rng_below(&actor->rng, segment_blk));
 	if (plan->scene_clean)

@@ -436,6 +436,11 @@ bool sched_holds(const struct sched *sched)
 	return sched->held != NULL;
 }
 
+bool sched_held_once(const struct sched *sched)
+{
+	return sched->held_once;
+}
+
 uint32_t sched_self(void)
 {
 	return current != NULL && current->running != NULL ? current->running->number : 0;
@@ -478,6 +483,10 @@ struct sched *sched_new(const struct sched_settings *settings, sched_wants_fn wa
 		sched->change_steps[i] = 1 + pc_rng_below(&sched->rng, 600u << pc_rng_below(&sched->rng, 4));
 	sched_draw_hold(sched);
 	sched->spurious = pc_rng_chance(&sched->rng, 25);
+	if (settings->strategy == SCHED_SEQUENCE) {
+		sched->hold_after = settings->hold_after;
+		sched->spurious = false;
+	}
 	return sched;
 }
 

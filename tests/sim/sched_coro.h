@@ -21,7 +21,9 @@ enum sched_strategy {
 	SCHED_PRIORITY, /* the highest of drawn priorities; at a few drawn steps the one that runs becomes the lowest */
 	SCHED_RUN_ON, /* the same until it has to wait, or seldom another */
 	SCHED_HOLD, /* who comes to a drawn yield point stays there while the others go on */
-	SCHED_STRATEGY_NR
+	SCHED_STRATEGY_NR, /* what is above is drawn */
+	/* The first coroutine goes on alone to a visit of scene_point and stays there until no other can go on. */
+	SCHED_SEQUENCE = SCHED_STRATEGY_NR
 };
 
 struct sched_settings {
@@ -29,7 +31,9 @@ struct sched_settings {
 	enum sched_strategy strategy;
 	bool long_holds; /* SCHED_HOLD: long enough for segments to be used again, at points without a lock above all */
 	bool scene; /* SCHED_HOLD: until others have ended some calls, and often at scene_point */
+	bool scene_point_only; /* and nowhere else */
 	enum pc_yield_point scene_point;
+	uint32_t hold_after; /* SCHED_SEQUENCE: visits before the one that counts */
 	bool trace; /* print every step on stderr */
 };
 
@@ -65,6 +69,7 @@ void sched_fence_as_other(void);
 /* --- figures --- */
 
 bool sched_holds(const struct sched *sched); /* somebody is held */
+bool sched_held_once(const struct sched *sched); /* SCHED_SEQUENCE: the visit that counts was made */
 uint64_t sched_digest(const struct sched *sched); /* of all steps */
 uint64_t sched_steps(const struct sched *sched);
 uint64_t sched_switches(const struct sched *sched);

@@ -92,6 +92,7 @@ struct sched {
 	enum pc_yield_point hold_point;
 	uint32_t hold_after; /* visits of the point before somebody is held */
 	struct coro *held;
+	bool held_once; /* SCHED_SEQUENCE */
 	uint64_t hold_until; /* step */
 	uint64_t hold_until_calls; /* of a scene, or this many calls */
 	uint64_t calls; /* that have ended */

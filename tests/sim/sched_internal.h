@@ -5,6 +5,7 @@
 
 #include "api/internal.h"
 #include "backing/mem_backing.h"
+#include "format/format.h"
 #include "pcache/pcache.h"
 #include "sim/generator.h"
 #include "sim/sched_coro.h"
@@ -24,6 +25,7 @@ enum scene {
 	SCENE_LOG_FULL, /* no position left for writers */
 	SCENE_DRAWN_NR,
 	SCENE_SLOW = SCENE_DRAWN_NR, /* worker threads, writers who wait: slowed down, and for space */
+	SCENE_TIGHT, /* nearly each overwrite empties a segment, which comes back after a few more */
 	SCENE_NR
 };
 
@@ -41,6 +43,7 @@ struct plan {
 	enum scene scene;
 	enum pc_yield_point scene_point; /* where somebody is held more often than elsewhere */
 	bool short_ranges; /* all ranges are one block */
+	bool whole_chunks; /* all ranges are a chunk, any of them as likely as the other */
 	bool scene_clean; /* what fills it is on the backing */
 	uint32_t nowait_pct; /* units that do not wait for room, beside those that the generator draws */
 	uint32_t cut_per_10000; /* steps after which the power fails */

@@ -37,7 +37,7 @@ void sched_draw_hold(struct sched *sched)
 		(enum pc_yield_point)(PC_YIELD_FENCE + pc_rng_below(&sched->rng, PC_YIELD_POINT_NR - PC_YIELD_FENCE));
 	if (sched->settings.long_holds && pc_rng_chance(&sched->rng, 75))
 		sched->hold_point = gaps[pc_rng_below(&sched->rng, PC_ARRAY_NR(gaps))];
-	if (sched->settings.scene && pc_rng_chance(&sched->rng, 75))
+	if (sched->settings.scene && (pc_rng_chance(&sched->rng, 75) || sched->settings.scene_point_only))
 		sched->hold_point = sched->settings.scene_point;
 	sched->hold_after = pc_rng_chance(&sched->rng, 50) ? 0 : pc_rng_below(&sched->rng, 6);
 	if (sched->settings.scene)
@@ -67,10 +67,30 @@ static void hold(struct sched *sched, struct coro *coro)
 	}
 }
 
+/* The one hold of a sequence: it ends when nobody else can go on. */
+static void hold_of_sequence(struct sched *sched)
+{
+	struct coro *running = sched->running;
+
+	if (sched->held_once || running == NULL || running->number != 0 || running->state != CORO_READY ||
+	    running->point != sched->settings.scene_point)
+		return;
+	if (sched->hold_after > 0) {
+		sched->hold_after--;
+		return;
+	}
+	sched->held_once = true;
+	sched->held = running;
+}
+
 static void look_at_hold(struct sched *sched)
 {
 	struct coro *running = sched->running;
 
+	if (sched->settings.strategy == SCHED_SEQUENCE) {
+		hold_of_sequence(sched);
+		return;
+	}
 	if (sched->held != NULL && hold_is_over(sched)) {
 		sched->held = NULL;
 		sched_draw_hold(sched);
@@ -146,6 +166,8 @@ static struct coro *choose(struct sched *sched, struct coro *const *coros, uint3
 		if (stays && !pc_rng_chance(&sched->rng, sched->switch_pct))
 			return running;
 		break;
+	case SCHED_SEQUENCE:
+		return coros[0];
 	default:
 		break;
 	}

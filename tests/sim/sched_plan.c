@@ -57,7 +57,8 @@ static void draw_scene_shape(struct pc_rng *rng, enum scene scene, struct pc_gen
 static enum pc_yield_point draw_scene_point(struct pc_rng *rng, enum scene scene)
 {
 	static const enum pc_yield_point log_points[] = { PC_YIELD_LOG_EXTENDED, PC_YIELD_LOG_EXTENDED,
-							  PC_YIELD_LOG_TAIL_STORED, PC_YIELD_CLEAN_SWEPT };
+							  PC_YIELD_LOG_TAIL_STORED, PC_YIELD_CLEAN_SWEPT,
+							  PC_YIELD_SPACE_MADE };
 	static const enum pc_yield_point tiny_points[] = { PC_YIELD_LOG_PUBLISHED, PC_YIELD_LOG_PUBLISHED,
 							   PC_YIELD_FLUSH_ANNOUNCED, PC_YIELD_FLUSH_RESERVED };
 	static const enum pc_yield_point points[] = {
@@ -134,6 +135,80 @@ static void draw_slow(struct pc_rng *rng, struct pc_gen_shape *shape, struct pla
 	}
 }
 
+/* What stands still in a tight scene: somebody with a lock of the index, or with what he has found in it; before a sync; between an epoch and a position. */
+static enum pc_yield_point draw_tight_point(struct pc_rng *rng, const struct pc_gen_shape *shape)
+{
+	static const enum pc_yield_point points[] = { PC_YIELD_WRITE_STORED, PC_YIELD_WRITE_STORED, PC_YIELD_FENCE,
+						      PC_YIELD_WRITE_FENCED, PC_YIELD_PEEK_FOUND,   PC_YIELD_PEEK_BEGUN,
+						      PC_YIELD_READ_FOUND };
+	static const enum pc_yield_point page_points[] = { PC_YIELD_SYNC,          PC_YIELD_SEG_POPPED,
+							   PC_YIELD_SEG_RECORD,    PC_YIELD_WRITE_ROOM,
+							   PC_YIELD_FLUSH_SYNCED,  PC_YIELD_FLUSH_SYNCED,
+							   PC_YIELD_FLUSH_SYNCING, PC_YIELD_RECLAIM_CHECKED };
+	static const enum pc_yield_point strict_points[] = { PC_YIELD_LOG_PUBLISHED, PC_YIELD_LOG_PUBLISHED,
+							     PC_YIELD_FLUSH_ANNOUNCED, PC_YIELD_FLUSH_RESERVED };
+
+	if (shape->page)
+		return page_points[pc_rng_below(rng, PC_ARRAY_NR(page_points))];
+	if (!shape->order_batch)
+		return strict_points[pc_rng_below(rng, PC_ARRAY_NR(strict_points))];
+	return points[pc_rng_below(rng, PC_ARRAY_NR(points))];
+}
+
+static bool at_reading(enum pc_yield_point point)
+{
+	return point == PC_YIELD_PEEK_BEGUN || point == PC_YIELD_PEEK_FOUND || point == PC_YIELD_READ_FOUND;
+}
+
+static bool at_flushing(enum pc_yield_point point)
+{
+	return point == PC_YIELD_FLUSH_SYNCING || point == PC_YIELD_FLUSH_SYNCED || point == PC_YIELD_SYNC;
+}
+
+/*
+ * A cache with hardly more segments than chunks, which are overwritten one at a time: nearly each overwrite empties a segment, and it is taken again a few writes later. Segments of one chunk
+ * take the long way of a write, the second chunk of a segment the short one. Where epochs are kept apart, what is overwritten is held, and write-back has to go on.
+ */
+static void draw_tight(struct pc_rng *rng, struct pc_gen_shape *shape, struct plan *plan)
+{
+	static const enum actor_kind kinds[] = { ACTOR_MIXED, ACTOR_MIXED, ACTOR_WRITER, ACTOR_MIXED, ACTOR_READER };
+	const uint32_t segment_nr = 10 + pc_rng_below(rng, 3), kind = pc_rng_below(rng, 10);
+
+	shape->block_bytes = pc_rng_chance(rng, 50) ? 512 : PC_CHUNK_BYTES;
+	shape->segment_bytes = PC_CHUNK_BYTES << pc_rng_chance(rng, 70);
+	shape->media_bytes = PC_ROUND_UP(3 * 4096, shape->segment_bytes) + segment_nr * shape->segment_bytes + 3 * 4096;
+	shape->backing_blk = (segment_nr - 4 - pc_rng_below(rng, 2)) * (PC_CHUNK_BYTES / shape->block_bytes);
+	shape->shard_nr = 4;
+	shape->stripe_bytes = PC_CHUNK_BYTES;
+	shape->data_head_nr = 1;
+	shape->data_crc = pc_rng_chance(rng, 50);
+	shape->page = shape->commit_flush = kind < 2;
+	shape->byte = shape->guard_fence = false;
+	shape->order_batch = kind < 2 || kind >= 4;
+	shape->warm_nr = 0;
+	plan->scene = SCENE_TIGHT;
+	plan->scene_point = draw_tight_point(rng, shape);
+	plan->scene_clean = false;
+	plan->nowait_pct = 100;
+	plan->workers = false;
+	plan->storm = false;
+	plan->narrow = false;
+	plan->short_ranges = false;
+	plan->whole_chunks = true;
+	plan->strategy = SCHED_HOLD;
+	plan->cut_per_10000 = 30;
+	plan->actor_nr = 4 + pc_rng_below(rng, ACTOR_NR_MAX - 3);
+	for (uint32_t i = 0; i < plan->actor_nr; i++) {
+		plan->kinds[i] = kinds[i];
+		if (i % 2 == 0 && at_reading(plan->scene_point))
+			plan->kinds[i] = ACTOR_READER;
+		else if (i % 2 == 0 && at_flushing(plan->scene_point))
+			plan->kinds[i] = ACTOR_FLUSHER;
+		plan->op_nrs[i] = 30 + pc_rng_below(rng, 60);
+		plan->mixes[i] = plan->kinds[i] == ACTOR_READER ? 3 : shape->page ? 5 : shape->order_batch ? 6 : i % 2;
+	}
+}
+
 /* ---- plans ----------------------------------------------------------------------------------------------------- */
 
 void sched_plan_draw(uint64_t seed, struct pc_gen_shape *shape, struct plan *plan)
@@ -169,11 +244,13 @@ void sched_plan_draw(uint64_t seed, struct pc_gen_shape *shape, struct plan *pla
 		draw_scene(&rng, shape, plan);
 	if (seed % 32 == 20)
 		draw_slow(&rng, shape, plan);
+	if (seed % 32 == 4 || seed % 32 == 12)
+		draw_tight(&rng, shape, plan);
 }
 
 void sched_run_text(uint64_t seed, char *text, size_t text_bytes)
 {
-	static const char *const scenes[SCENE_NR] = { "", "tiny", "full", "log full", "slow" };
+	static const char *const scenes[SCENE_NR] = { "", "tiny", "full", "log full", "slow", "tight" };
 	static const char *const kinds[ACTOR_KIND_NR] = { "writer", "reader", "flusher", "stepper", "mixed" };
 	struct pc_gen_shape shape;
 	struct plan plan;

@@ -19,9 +19,9 @@ const char *sched_point_name(enum pc_yield_point point)
 
 const char *sched_strategy_name(enum sched_strategy strategy)
 {
-	static const char *const names[] = { "random", "priority", "run-on", "hold" };
+	static const char *const names[] = { "random", "priority", "run-on", "hold", "sequence" };
 
-	return names[strategy % SCHED_STRATEGY_NR];
+	return names[strategy];
 }
 
 static size_t describe_coro(const struct sched *sched, const struct coro *coro, char *text, size_t text_bytes)

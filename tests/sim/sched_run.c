@@ -287,6 +287,8 @@ static bool wants_cut(void *user, enum pc_yield_point point)
 		return false;
 	if (plan->focused && point == plan->focus)
 		return pc_rng_chance(&w->rng, 50);
+	if (plan->scene == SCENE_TIGHT && point == PC_YIELD_FENCE && sched_holds(w->sched))
+		return pc_rng_chance(&w->rng, 20);
 	if (plan->scene != SCENE_NONE && w->run->shape.page && point == PC_YIELD_SYNC)
 		return pc_rng_chance(&w->rng, 50);
 	if (plan->scene != SCENE_NONE && !w->run->shape.page && point == PC_YIELD_FENCE)
@@ -440,6 +442,7 @@ static void run_world(struct world *w, void (*life)(void *arg), uint64_t seed, e
 						 .long_holds = w->depth == 0 && run->plan.storm,
 						 .scene = w->depth == 0 && run->plan.scene != SCENE_NONE,
 						 .scene_point = run->plan.scene_point,
+						 .scene_point_only = run->plan.scene == SCENE_TIGHT,
 						 .trace = run->settings->trace };
 	int rc;
 
@@ -591,7 +594,7 @@ static void first_world(struct run *run)
 	w->rng.state = pc_rng_mix(seed + 2);
 	w->workers = run->plan.workers;
 	w->cuts_left = run->settings->depth == 0 ? 0 : 100;
-	w->image_nr = run->plan.scene != SCENE_NONE ? 1 : 3;
+	w->image_nr = run->plan.scene == SCENE_NONE || run->plan.scene == SCENE_TIGHT ? 3 : 1;
 	sched_actors_draw(w, &run->plan, seed + 3);
 	backing = must(mem_backing_attach(w->mb));
 	if (pc_cache_format_media(pc_sim_media(w->sim), run->config, &w->tweaks, backing) != 0)

@@ -31,6 +31,7 @@ struct pc_sim {
 	bool stopped;
 	bool lines_valid;
 	pthread_mutex_t lock; /* everything here, if threaded */
+	uint64_t room_bytes; /* as long as media.len_bytes can become */
 	uint64_t *view; /* writable alias of media.base */
 	uint64_t *durable;
 	uint64_t durable_hash; /* of all chunks that are not stale */

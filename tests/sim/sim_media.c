@@ -396,6 +396,7 @@ int pc_sim_wrap(const void *image, uint64_t len_bytes, enum pc_granularity granu
 	(void)pthread_mutex_init(&sim->lock, NULL);
 	sim->media.ops = &sim_ops;
 	sim->media.len_bytes = len_bytes;
+	sim->room_bytes = len_bytes;
 	sim->media.granularity = granularity;
 	sim->media.guarded = true; /* a mapped read of poison is an error here, too */
 	sim->threaded = (flags & PC_SIM_THREADED) != 0;
@@ -472,13 +473,27 @@ void pc_sim_reset(struct pc_sim *sim, const void *image)
 	pc_sim_rewind(sim);
 }
 
+bool pc_sim_renew(struct pc_sim *sim, uint64_t len_bytes)
+{
+	if (len_bytes == 0 || len_bytes % PC_PAGE_BYTES != 0 || len_bytes > sim->room_bytes)
+		return false;
+	/* The hash is that of no chunk. */
+	memset(sim->chunk_hash, 0, sim->media.len_bytes / PC_SIM_CHUNK_BYTES * sizeof(*sim->chunk_hash));
+	sim->durable_hash = 0;
+	sim->media.len_bytes = len_bytes;
+	sim->site_nr = 0;
+	sim->skipped = NULL;
+	pc_sim_reset(sim, NULL);
+	return true;
+}
+
 void pc_sim_free(struct pc_sim *sim)
 {
 	if (sim == NULL)
 		return;
 	if (sim->view != NULL) {
-		(void)munmap(sim->view, sim->media.len_bytes);
-		(void)munmap((void *)(uintptr_t)sim->media.base, sim->media.len_bytes);
+		(void)munmap(sim->view, sim->room_bytes);
+		(void)munmap((void *)(uintptr_t)sim->media.base, sim->room_bytes);
 	}
 	free(sim->durable);
 	free(sim->entries);

@@ -49,6 +49,8 @@ int pc_sim_wrap(const void *image, uint64_t len_bytes, enum pc_granularity granu
 /* Back to just after pc_sim_wrap(image) with the same length: nothing pending, all counters, hooks, faults and poison off. NULL: all zero. Much cheaper
  * than a new one; the address of base does not change. */
 void pc_sim_reset(struct pc_sim *sim, const void *image);
+/* Makes it what pc_sim_new with another length gives: all zero, no place has called yet, none is skipped. False: there was never room for so much, or no media is so long; nothing has changed. */
+bool pc_sim_renew(struct pc_sim *sim, uint64_t len_bytes);
 void pc_sim_free(struct pc_sim *sim); /* NULL does nothing */
 
 struct pc_media *pc_sim_media(struct pc_sim *sim);

@@ -65,7 +65,7 @@ killed() {
 		wait "$CHILD" && fail "$name: fio did not notice that the server was killed"
 		CHILD=
 		# On a busy machine the kill may come before fio's connection: that round does not count.
-		if grep -q 'io engine nbd init failed' "$DISK_DIR/fio.log" && [ $early -lt 20 ]; then
+		if grep -qE 'io engine nbd init failed|nbd_connect_uri' "$DISK_DIR/fio.log" && [ $early -lt 20 ]; then
 			early=$((early + 1))
 			continue
 		fi

@@ -129,6 +129,8 @@ works format cache --backing backing --size 9M --force
 [ "$(stat -c %a cache)" = 600 ] || { echo "the mode of a new cache is not 0600" >&2; faults=$((faults + 1)); }
 works check cache
 works info cache
+works info --openmetrics cache
+[ "$(tail -n 1 "$DISK_DIR/out")" = "# EOF" ] || { echo "OpenMetrics do not end" >&2; faults=$((faults + 1)); }
 works info --json cache
 [ "$(jq -r .state "$DISK_DIR/out")" = closed ] || { echo "a new cache is not closed" >&2; faults=$((faults + 1)); }
 [ "$(jq -r .dirty_bytes "$DISK_DIR/out")" = 0 ] || { echo "a new cache is dirty" >&2; faults=$((faults + 1)); }
@@ -247,7 +249,7 @@ if [ -x "$BIN_DIR/pcache-dirty" ]; then
 		{ echo "info of a cache in use failed" >&2; faults=$((faults + 1)); }
 	[ "$(jq -r '[.state, .granularity, .granularity_forced, .commit, .dirty_bytes, .write_bytes] | join(" ")' "$DISK_DIR/live")" = \
 		"open cache line true write 65536 65536" ] || { echo "info of a cache in use:" >&2; cat "$DISK_DIR/live" >&2; faults=$((faults + 1)); }
-	grep -q '^hits ' "$DISK_DIR/text" || { echo "info of a cache in use shows no hits" >&2; faults=$((faults + 1)); }
+	grep -q '^hit bytes ' "$DISK_DIR/text" || { echo "info of a cache in use shows no hits" >&2; faults=$((faults + 1)); }
 fi
 
 # ---- bench

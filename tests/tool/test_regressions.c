@@ -5,6 +5,7 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "core/rig.h"
 #include "pcache/errors.h"
@@ -302,6 +303,80 @@ static void mark_inside_a_kset(void **state)
 	scene_down(&s);
 }
 
+/* The first key of one slot, as it stands in the log. */
+static struct pc_key some_key(const struct scene *s)
+{
+	struct pc_key key;
+
+	pc_key_decode((const void *)(slot_at(s, find_kset(s, 1)) + PC_CELL_BYTES), &key);
+	return key;
+}
+
+/*
+ * No crash spoils what a key that was appended again repeats, as its data was durable before; a flipped bit does. So the open takes it, or one bit would cost the whole cache, and says so; check calls it damage;
+ * and no read returns a byte of it: clean blocks come from the backing, dirty ones are an error, and nothing older shows.
+ */
+static void appended_again_with_another_crc(void **state)
+{
+	(void)state;
+	for (uint32_t dirty = 0; dirty < 2; dirty++) {
+		struct check_result result;
+		struct pc_key key;
+		struct scene s;
+		uint64_t off;
+		int rc;
+
+		scene_up(&s, false);
+		key = some_key(&s);
+		key.crc ^= 1;
+		key.flags = (uint8_t)(PC_KEY_RELOGGED | (dirty ? 0 : PC_KEY_CLEAN));
+		put_key(&s, s.result.end_pos, &key);
+		scene_apply(&s);
+		result = check_rig(&s.rig);
+		assert_int_equal(result.finding_nr[CHECK_DAMAGE], 1);
+		assert_int_equal(rig_try_open(&s.rig), 0);
+		assert_int_equal(s.rig.messages[PCACHE_LOG_WARN], 1);
+		off = key.vol_blk * 512;
+		rc = pcache_read(s.rig.cache, s.rig.scratch, off, 512, 0);
+		assert_int_equal(rc, dirty ? PCACHE_E_POISONED : 0);
+		if (!dirty)
+			assert_memory_equal(s.rig.scratch, mem_backing_live(s.rig.mb) + off, 512);
+		assert_int_equal(rig_info(&s.rig).crc_errors, 1);
+		/* An overwrite cures it; of a clean key that covers dirty data nothing was promised. */
+		rig_write(&s.rig, off, key.len_blk * UINT64_C(512), 0);
+		works_on(&s);
+		scene_down(&s);
+	}
+}
+
+/*
+ * The flag of a clean close goes before anything else is stored, so behind its end nothing follows, whole or torn. Where something does, check calls it damage, with what is missing up to it; an open recovers it as after a
+ * crash, or it would lose what may have been acknowledged.
+ */
+static void log_goes_on_behind_a_clean_close(void **state)
+{
+	(void)state;
+	for (uint32_t hole_nr = 0; hole_nr < 3; hole_nr++) {
+		const struct pc_key key = { .vol_blk = 100, .len_blk = 8, .flags = PC_KEY_ZERO };
+		struct check_result result;
+		struct scene s;
+
+		scene_up(&s, false);
+		s.forge.tail.flags = PC_TAIL_FLAG_CLEAN_CLOSE;
+		s.forge.tail.mark_pos = s.result.end_pos;
+		put_tail(&s);
+		put_key(&s, s.result.end_pos + hole_nr, &key);
+		scene_apply(&s);
+		result = check_rig(&s.rig);
+		assert_int_equal(result.finding_nr[CHECK_DAMAGE], hole_nr ? 2 : 1);
+		assert_int_equal(rig_try_open(&s.rig), 0);
+		assert_int_equal(pcache_read(s.rig.cache, s.rig.scratch, 100 * 512, 8 * 512, 0), 0);
+		memset(s.rig.model + 100 * 512, 0, 8 * 512);
+		works_on(&s);
+		scene_down(&s);
+	}
+}
+
 /* ---- what others had --------------------------------------------------------------------------------------------------- */
 
 static void spoil_kset(struct scene *s, uint64_t pos, uint32_t how)
@@ -334,11 +409,42 @@ static void spoil_kset(struct scene *s, uint64_t pos, uint32_t how)
 	forge_seal_kset(kset);
 }
 
+/* Made up with a good CRC, where the memory ends with the last slot that there is: whatever it claims, nothing behind is looked at. */
+static void nothing_behind_the_last_slot_is_looked_at(void)
+{
+	const struct pc_kset_rules rules = {
+		.block_bytes = 512, .segment_bytes = 65536, .segment_nr = 4, .backing_blk = 4096, .data_crc = true
+	};
+	const struct pc_key keys[] = { { .vol_blk = 9, .len_blk = 1, .flags = PC_KEY_ZERO },
+				       { .vol_blk = 9, .len_blk = 128, .flags = PC_KEY_DATA } };
+	const uint32_t key_nrs[] = { 1, 2, UINT32_MAX };
+	uint8_t *pages = mmap(NULL, 2 * PC_PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	uint8_t *slot = pages + PC_PAGE_BYTES - PC_SLOT_BYTES;
+	struct pc_kset kset;
+
+	assert_ptr_not_equal(pages, MAP_FAILED);
+	assert_int_equal(mprotect(pages + PC_PAGE_BYTES, PC_PAGE_BYTES, PROT_NONE), 0);
+	for (uint32_t i = 0; i < PC_ARRAY_NR(keys) * PC_ARRAY_NR(key_nrs); i++) {
+		const struct pc_key *key = &keys[i / PC_ARRAY_NR(key_nrs)];
+		const uint32_t key_nr = key_nrs[i % PC_ARRAY_NR(key_nrs)];
+
+		memset(slot, 0, PC_SLOT_BYTES);
+		pc_key_encode(key, (void *)(slot + PC_CELL_BYTES));
+		pc_kset_seal(slot, 64, 4711, 1, key_nr);
+		assert_int_equal(pc_kset_decode(slot, 1, 64, 4711, &rules, &kset),
+				 key_nr == 1 && key == keys ? PC_VALID : PC_INVALID_VALUE);
+		((struct pcm_kset *)slot)->slot_nr = pc_le32(2);
+		assert_int_equal(pc_kset_decode(slot, 1, 64, 4711, &rules, &kset), PC_INVALID_CRC);
+	}
+	munmap(pages, 2 * PC_PAGE_BYTES);
+}
+
 static void crafted_kset_overruns_segment(void **state)
 {
 	const struct pc_key key = { .vol_blk = 9, .len_blk = 1, .flags = PC_KEY_ZERO };
 
 	(void)state;
+	nothing_behind_the_last_slot_is_looked_at();
 	for (uint32_t how = 0; how < 5; how++) {
 		struct scene s;
 
@@ -379,6 +485,40 @@ static void tail_out_of_bounds(void **state)
 			is_refused(&s, PCACHE_E_CORRUPT);
 		scene_down(&s);
 	}
+	/* Behind the first kset, where another one begins: in bounds, but no segment begins there. */
+	for (uint32_t i = 0; i < 2; i++) {
+		struct scene s;
+
+		scene_up(&s, false);
+		s.forge.tail.log_tail_pos = find_kset(&s, i + 1);
+		s.forge.tail.dirty_tail_pos = s.forge.tail.log_tail_pos;
+		put_tail(&s);
+		is_refused(&s, PCACHE_E_CORRUPT);
+		scene_down(&s);
+	}
+}
+
+/* One more segment of the log, behind a place that nobody has. */
+static void log_chain_with_a_gap(void)
+{
+	struct pc_segrec rec, free_rec = { .type = PC_SEG_LOG };
+	struct scene s;
+	uint64_t last = 0;
+
+	scene_up(&s, false);
+	for (uint32_t id = 0; id < s.forge.super.segment_nr; id++) {
+		assert_int_equal(pc_segrec_decode(forge_segrec_at(&s.forge, 0, id), id, &rec), PC_VALID);
+		last = PC_MAX(last, rec.ordinal);
+		if (rec.type == PC_SEG_FREE)
+			free_rec = rec;
+	}
+	assert_int_equal(free_rec.type, PC_SEG_FREE);
+	free_rec.type = PC_SEG_LOG;
+	free_rec.ordinal = last + 2;
+	free_rec.nonce = 4711;
+	forge_put_segrec(&s.forge, &free_rec, 3);
+	is_refused(&s, PCACHE_E_CORRUPT);
+	scene_down(&s);
 }
 
 static void log_chain_cycle(void **state)
@@ -386,6 +526,7 @@ static void log_chain_cycle(void **state)
 	const uint64_t first = 1;
 
 	(void)state;
+	log_chain_with_a_gap();
 	for (uint64_t ordinal = first; ordinal < first + 8; ordinal++) {
 		struct pc_segrec rec;
 		struct scene s;
@@ -696,6 +837,8 @@ int main(void)
 		cmocka_unit_test(generations_end),
 		cmocka_unit_test(dirty_tail_inside_a_kset),
 		cmocka_unit_test(mark_inside_a_kset),
+		cmocka_unit_test(appended_again_with_another_crc),
+		cmocka_unit_test(log_goes_on_behind_a_clean_close),
 		cmocka_unit_test(crafted_kset_overruns_segment),
 		cmocka_unit_test(tail_out_of_bounds),
 		cmocka_unit_test(log_chain_cycle),
