@@ -236,12 +236,29 @@ static void hook_yield(enum pc_yield_point point)
 	sched_yield_at(point);
 }
 
+/*
+ * Two that spin make what is progress for each other (each takes locks between its rounds), and the one that both wait for has the lowest
+ * priority. No scheduler that is fair lets that last: who spins for long without an end of any call loses his priority.
+ */
+static void note_spin(struct sched *sched, struct coro *self)
+{
+	if (self->spin_calls != sched->calls) {
+		self->spin_calls = sched->calls;
+		self->spin_nr = 0;
+	}
+	if (++self->spin_nr <= SPINS_OF_PRIORITY)
+		return;
+	self->spin_nr = 0;
+	self->priority = --sched->lowest_priority;
+}
+
 static void hook_spin(enum pc_yield_point point)
 {
 	struct sched *sched = current;
 	struct coro *self = sched->running;
 	const uint64_t others = sched->progress - self->own_progress;
 
+	note_spin(sched, self);
 	self->spin_rounds = others == self->spin_seen ? self->spin_rounds + 1 : 0;
 	self->spin_seen = others;
 	self->state = CORO_SPIN;

@@ -24,6 +24,7 @@
 #endif
 
 #define SPIN_ROUNDS 3u
+#define SPINS_OF_PRIORITY 64u
 #define HELD_MAX 96u
 #define RECENT_NR 48u
 #define CHANGE_NR_MAX 6u
@@ -45,6 +46,8 @@ struct coro {
 	uint64_t own_progress;
 	uint64_t spin_seen; /* progress of others at its last round of a spin */
 	uint32_t spin_rounds; /* without any */
+	uint32_t spin_nr; /* spins since a call of anybody ended, at spin_calls calls */
+	uint64_t spin_calls;
 	uint64_t priority;
 	uint32_t held_orders[HELD_MAX];
 	uint32_t held_nr;
