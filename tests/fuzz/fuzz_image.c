@@ -47,7 +47,7 @@ static void check_backing(const struct scene *s, bool drained)
 		const size_t at = (size_t)blk * s->block_bytes;
 		const bool is_old = memcmp(live + at, s->original + at, s->block_bytes) == 0;
 
-		if (s->lost && s->blocks[blk] == SCENE_FROM_BACKING)
+		if ((s->lost || s->unsure[blk]) && s->blocks[blk] == SCENE_FROM_BACKING)
 			continue;
 		if (s->blocks[blk] != SCENE_DIRTY && !is_old)
 			fuzz_fail("block %u of the backing was changed, and has nothing dirty", blk);
