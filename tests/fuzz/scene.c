@@ -85,6 +85,7 @@ static void on_finding(void *user, const struct check_finding *finding)
 	s->refused |= finding->rule == CHECK_S18;
 	s->lost |= finding->rule == CHECK_M1;
 	s->wrong_data |= finding->rule == CHECK_M4;
+	s->unverified |= finding->rule == CHECK_M6;
 	if (finding->severity != CHECK_DAMAGE || open_takes(finding->rule) || s->damage_nr == PC_ARRAY_NR(s->damages))
 		return;
 	s->damage_nr++;
@@ -253,6 +254,7 @@ struct scene *scene_begin(const uint8_t *data, size_t len, uint8_t *own, size_t 
 	s->refused = false;
 	s->lost = false;
 	s->wrong_data = false;
+	s->unverified = false;
 	memset(s->unsure, 0, sizeof(s->unsure));
 	memset(s->is_dirty, 0, sizeof(s->is_dirty));
 	s->damage_nr = 0;
@@ -401,8 +403,10 @@ bool scene_open(struct scene *s, bool *known)
 		judge_refusal(s, rc);
 		return false;
 	}
-	judge_damages(s);
 	scene_check_state(s, "after the open");
+	if (s->unverified)
+		return false;
+	judge_damages(s);
 	read_all(s, known);
 	return true;
 }

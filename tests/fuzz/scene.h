@@ -53,8 +53,10 @@ struct scene {
 	uint32_t damage_nr;
 	bool lost; /* dirty data whose segment was used again (M1): of its blocks nothing is known, as write-back may bring an older version of them */
 	bool is_dirty[SCENE_BLOCK_NR_MAX]; /* some key of it is */
-	bool unsure[SCENE_BLOCK_NR_MAX]; /* a clean key covers a dirty one: the block reads from the backing, but write-back may bring what is older */
+	bool unsure
+		[SCENE_BLOCK_NR_MAX]; /* a clean key covers a dirty one: the block reads from the backing, but write-back may bring what is older */
 	bool wrong_data; /* data that is seen has another CRC (M4) */
+	bool unverified; /* keys claim more than check reads (M6): of what comes behind, it does not know what an open takes */
 	bool refused; /* by a note that keeps an open from succeeding */
 
 	struct mem_backing *mb;
