@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 /*
- * Allocations that fail. fault/interpose/alloc.c, linked into the programs that use this, puts itself before malloc and its kin, mmap and pthread_create, and asks here.
+ * Allocations that fail. fault/interpose/alloc.c, linked into the programs that use this, puts itself before malloc and its kin, mmap, pthread_create, and what makes
+ * mutexes and conditions, and asks here.
  *
  * Without sanitizers it stands before those of the whole process, the C library and libpmem2 included; with sanitizers, which have a malloc of their own, before the calls of
  * the library and of the tests only.

@@ -60,6 +60,27 @@ int __wrap_pmem2_map_new(struct pmem2_map **out_map, const struct pmem2_config *
 	return rc;
 }
 
+/* Locks and conditions take no memory with glibc; the standard lets them. */
+#define WRAP_INIT(name, object, attr) \
+	int __real_##name(object *to, const attr *how); \
+	int __wrap_##name(object *to, const attr *how); \
+	int __wrap_##name(object *to, const attr *how) \
+	{ \
+		return fault_alloc_may() ? __real_##name(to, how) : ENOMEM; \
+	}
+#define WRAP_ATTR_INIT(name, attr) \
+	int __real_##name(attr *to); \
+	int __wrap_##name(attr *to); \
+	int __wrap_##name(attr *to) \
+	{ \
+		return fault_alloc_may() ? __real_##name(to) : ENOMEM; \
+	}
+
+WRAP_INIT(pthread_mutex_init, pthread_mutex_t, pthread_mutexattr_t)
+WRAP_INIT(pthread_cond_init, pthread_cond_t, pthread_condattr_t)
+WRAP_ATTR_INIT(pthread_mutexattr_init, pthread_mutexattr_t)
+WRAP_ATTR_INIT(pthread_condattr_init, pthread_condattr_t)
+
 static void *refuse(void)
 {
 	errno = ENOMEM;
