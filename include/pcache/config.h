@@ -74,7 +74,10 @@ struct pcache_config;
 	  "threads") \
 	X(PCACHE_OPT_WRITEBACK_RATE, "writeback_rate", BYTES, 0, 0, 1099511627776, "bytes/s", LIVE, \
 	  "most that write-back writes where nothing is urgent: not for room, dirty_limit_percent, dirty_age_max_ms " \
-	  "or a drain; 0: as much as the backing takes; of the worker threads")
+	  "or a drain; 0: as much as the backing takes; of the worker threads") \
+	X(PCACHE_OPT_MODE, "mode", ENUM("writeback,writeonly,writethrough,writearound,passthrough"), 0, 0, 4, "", LIVE, \
+	  "where writes go: to the cache; the same, and reads keep nothing; to both before they return; to the " \
+	  "backing; to the backing, with nothing in the cache")
 
 /** Option ids, from #PCACHE_OPTION_TABLE. */
 enum pcache_option {
@@ -104,6 +107,36 @@ enum pcache_option {
  * option are not covered, also if another one in the process is. Metadata and the log are read by system calls in either case, so damage there is an error and
  * never a signal. The cost for each call is not measurable.
  */
+
+/**
+ * @page modes The option mode
+ *
+ * Where writes go. Every mode may follow every other while the cache is open and requests run; the change is not kept in the cache.
+ *
+ * | mode | a write returns when it is | reads that miss | what crashes leave |
+ * |---|---|---|---|
+ * | `writeback` | in the cache | are kept (option read_cache) | the guarantees as they stand |
+ * | `writeonly` | in the cache | are not kept | the same |
+ * | `writethrough` | in the cache, and durable on the backing | are kept | the same |
+ * | `writearound` | durable on the backing, and not in the cache | are kept | a single write is as atomic as the backing, block by block |
+ * | `passthrough` | the same | are not kept | the same; nothing dirty is in the cache, and nothing clean |
+ *
+ * In the last three a write waits for the backing: with #PCACHE_NOWAIT it is -EAGAIN, and an error of the backing is an error of the call. In `writethrough` the data is then in the cache all the same, durable and dirty,
+ * and goes to the backing when that works again. In the other two each block is old or new.
+ *
+ * Batches, discards and zeroes, and writes of what is dirty in the cache, go through the cache in `writearound` and `passthrough`, too: they are all or nothing, in the cache and on the backing when they return, and an error of the
+ * backing means what it means in `writethrough`.
+ *
+ * `passthrough` drains the cache before the change returns, and so does an open that asks for it; if the backing fails, so does the change (the open), the old mode stays in force and nothing is lost. Lost blocks (#PCACHE_E_POISONED) stay lost
+ * until they are written. With ordering `strict` the backing alone is in order in the first three modes, and after a drain in the others.
+ */
+
+/** Values of option `mode`, see @ref modes. */
+#define PCACHE_MODE_WRITEBACK 0u
+#define PCACHE_MODE_WRITEONLY 1u /**< see #PCACHE_MODE_WRITEBACK */
+#define PCACHE_MODE_WRITETHROUGH 2u /**< see #PCACHE_MODE_WRITEBACK */
+#define PCACHE_MODE_WRITEAROUND 3u /**< see #PCACHE_MODE_WRITEBACK */
+#define PCACHE_MODE_PASSTHROUGH 4u /**< see #PCACHE_MODE_WRITEBACK */
 
 /** Values of option `ordering`. */
 #define PCACHE_ORDERING_STRICT 0u
@@ -239,12 +272,12 @@ struct pcache;
 PCACHE_API int pcache_option_get(const struct pcache *cache, int option, uint64_t *out_value);
 
 /**
- * Changes an option of an open cache, for those marked #PCACHE_OPTION_WHILE_OPEN. Calls that run see the old or the new value; writers that wait for space see the new `full_policy`.
+ * Changes an option of an open cache, for those marked #PCACHE_OPTION_WHILE_OPEN. Calls that run see the old or the new value; writers that wait for space see the new `full_policy`. See @ref modes for `mode`.
  *
  * `gc_percent` is kept in the cache, and durable on return; after a crash inside it is the old or the new one. The others last until close.
  *
- * @return 0, -EINVAL (NULL, or out of its limits), -ENOENT (no such option), -EPERM (not while open), #PCACHE_E_FORKED; latency also -ENOMEM; gc_percent also #PCACHE_E_READ_ONLY,
- *         #PCACHE_E_FAILSTOP, or the errno of the sync at page granularity (the cache is then fail-stop). On failure the old value stays in force. Thread-safe. gc_percent blocks on the sync, the others do not. Since 0.9.
+ * @return 0, -EINVAL (NULL, or out of its limits), -ENOENT (no such option), -EPERM (not while open), #PCACHE_E_FORKED; latency also -ENOMEM; mode and gc_percent also #PCACHE_E_READ_ONLY,
+ *         #PCACHE_E_FAILSTOP, or the errno of the sync at page granularity (the cache is then fail-stop); mode also -EBUSY (another change of it runs) and the backing's error. On failure the old value stays in force. Thread-safe. gc_percent blocks on the sync, mode on writes around the cache that run and, for `passthrough`, on a drain; the others do not. Since 0.9.
  */
 PCACHE_API int pcache_option_set(struct pcache *cache, int option, uint64_t value);
 

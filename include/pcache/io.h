@@ -115,9 +115,10 @@ PCACHE_API int pcache_read(struct pcache *cache, void *buf, uint64_t off, uint64
  * @param flags any of #PCACHE_DURABLE, #PCACHE_NOWAIT.
  * @return 0, -EINVAL (NULL, unknown flag), #PCACHE_E_UNALIGNED, #PCACHE_E_RANGE, #PCACHE_E_FULL (option full_policy=error, #PCACHE_NOWAIT,
  *         or maintenance=caller and nothing can be moved), #PCACHE_E_FAILSTOP, #PCACHE_E_READ_ONLY, #PCACHE_E_FORKED, -ENOMEM, or the errno of the sync at page granularity.
- *         On failure of a write up to the atomic maximum nothing was written.
+ *         On failure of a write up to the atomic maximum nothing was written. In the modes that wait for the backing (@ref modes) also its errors, which say there what was written, and -EAGAIN (#PCACHE_NOWAIT);
+ *         -EAGAIN also after such a mode, while a write of the range still goes around the cache.
  *
- * Blocks while the cache is full. Since 0.9.
+ * Blocks while the cache is full, and on the backing as the mode says. Since 0.9.
  */
 PCACHE_API int pcache_write(struct pcache *cache, const void *buf, uint64_t off, uint64_t len, uint32_t flags);
 

@@ -99,6 +99,8 @@ bool pc_aio_try(struct pcache *cache, struct pc_aio_call *call, int *out_result)
 	if (may_wait && write_syncs(cache, call))
 		return false;
 	*out_result = write_of(cache, call, call->flags | PCACHE_NOWAIT);
+	if (*out_result == -EAGAIN)
+		return !may_wait; /* the mode, or a write of the range that goes around the cache, waits for the backing */
 	return *out_result != PCACHE_E_FULL || !may_wait || cache->full_is_error;
 }
 

@@ -18,6 +18,9 @@ int pc_api_check_vector(const struct pcache *cache, const struct iovec *iov, uin
 bool pc_api_write_flags_known(uint32_t flags);
 /* Blocks are lost that nobody has written again. */
 bool pc_api_has_poison(struct pcache *cache);
+/* Writes as the mode says; whole: all or nothing across a crash, in each of them. */
+int pc_api_write(struct pcache *cache, const struct pcache_range *ranges, uint32_t range_nr, bool whole,
+		 uint32_t flags);
 /* Returns rc. If that is a fail-stop, the program is told why stores stopped, unless it was already. */
 int pc_api_told(struct pcache *cache, int rc);
 

@@ -6,7 +6,9 @@
 #include "api/internal.h"
 #include "api/timed.h"
 #include "base/checked.h"
+#include "base/plant.h"
 #include "base/probe.h"
+#include "service/mode.h"
 #include "service/service.h"
 
 int pc_api_check(const struct pcache *cache)
@@ -52,6 +54,29 @@ PCACHE_API int pcache_read(struct pcache *cache, void *buf, uint64_t off, uint64
 	return pc_core_read(cache, buf, off, len, flags);
 }
 
+int pc_api_write(struct pcache *cache, const struct pcache_range *ranges, uint32_t range_nr, bool whole, uint32_t flags)
+{
+	int rc;
+
+	if (pc_mode_waits(cache))
+		return pc_mode_write(cache, ranges, range_nr, whole, flags);
+	rc = pc_core_write(cache, ranges, range_nr, flags);
+	if (PC_PLANTED(PC_PLANT_MODE_NOT_SEEN))
+		return rc;
+	/* The mode has changed meanwhile. */
+	return !rc && pc_mode_waits(cache) ? pc_mode_through(cache) : rc;
+}
+
+static int write_zeroes(struct pcache *cache, uint64_t off, uint64_t len, bool discard, uint32_t flags)
+{
+	int rc;
+
+	if (pc_mode_waits(cache) && (flags & PCACHE_NOWAIT))
+		return -EAGAIN;
+	rc = pc_core_zero(cache, off, len, discard, flags);
+	return !rc && pc_mode_waits(cache) ? pc_mode_through(cache) : rc;
+}
+
 bool pc_api_write_flags_known(uint32_t flags)
 {
 	return !(flags & ~(PCACHE_DURABLE | PCACHE_NOWAIT));
@@ -72,8 +97,8 @@ PCACHE_API int pcache_write(struct pcache *cache, const void *buf, uint64_t off,
 	PC_PROBE3(write, off, len, flags);
 	if (pc_latency_on(cache))
 		return pc_api_told(cache,
-				   PC_TIMED(cache, PCACHE_LATENCY_WRITE, pc_core_write(cache, &range, 1, flags)));
-	return pc_api_told(cache, pc_core_write(cache, &range, 1, flags));
+				   PC_TIMED(cache, PCACHE_LATENCY_WRITE, pc_api_write(cache, &range, 1, false, flags)));
+	return pc_api_told(cache, pc_api_write(cache, &range, 1, false, flags));
 }
 
 PCACHE_API int pcache_write_batch(struct pcache *cache, const struct pcache_range *ranges, uint32_t range_nr,
@@ -99,9 +124,9 @@ PCACHE_API int pcache_write_batch(struct pcache *cache, const struct pcache_rang
 		return PCACHE_E_TOO_BIG;
 	PC_PROBE3(batch, range_nr, total, flags);
 	if (pc_latency_on(cache))
-		return pc_api_told(
-			cache, PC_TIMED(cache, PCACHE_LATENCY_BATCH, pc_core_write(cache, ranges, range_nr, flags)));
-	return pc_api_told(cache, pc_core_write(cache, ranges, range_nr, flags));
+		return pc_api_told(cache, PC_TIMED(cache, PCACHE_LATENCY_BATCH,
+						   pc_api_write(cache, ranges, range_nr, true, flags)));
+	return pc_api_told(cache, pc_api_write(cache, ranges, range_nr, true, flags));
 }
 
 PCACHE_API uint64_t pcache_atomic_write_max(const struct pcache *cache)
@@ -144,8 +169,8 @@ static int zero(struct pcache *cache, uint64_t off, uint64_t len, bool discard, 
 	PC_PROBE3(zero, off, len, flags);
 	if (pc_latency_on(cache))
 		return pc_api_told(cache,
-				   PC_TIMED(cache, PCACHE_LATENCY_ZERO, pc_core_zero(cache, off, len, discard, flags)));
-	return pc_api_told(cache, pc_core_zero(cache, off, len, discard, flags));
+				   PC_TIMED(cache, PCACHE_LATENCY_ZERO, write_zeroes(cache, off, len, discard, flags)));
+	return pc_api_told(cache, write_zeroes(cache, off, len, discard, flags));
 }
 
 PCACHE_API int pcache_discard(struct pcache *cache, uint64_t off, uint64_t len, uint32_t flags)
@@ -188,17 +213,7 @@ PCACHE_API int pcache_drain(struct pcache *cache, pcache_progress_fn progress, v
 		return rc;
 	if (cache->read_only)
 		return PCACHE_E_READ_ONLY;
-	pc_core_drain_begin(cache);
-	/*
-	 * Before the flush: what lies below is below its mark too, so an overwrite behind the mark holds it. A version between mark and the head of later would count as one whose turn comes,
-	 * and nothing would hold it until then.
-	 */
-	pc_core_drain_mark(cache, atomic_load(&cache->log.head));
-	/* A flush first: at page granularity nothing goes to the backing that is not durable in the cache. */
-	rc = pc_core_flush(cache);
-	if (!rc)
-		rc = pc_service_drain(cache, progress, user);
-	pc_core_drain_end(cache);
+	rc = pc_service_drain(cache, progress, user);
 	if (!rc && pc_api_has_poison(cache))
 		rc = PCACHE_E_POISONED;
 	return pc_api_told(cache, rc);

@@ -15,6 +15,7 @@
 #include "api/internal.h"
 #include "api/stats_page.h"
 #include "recovery/recovery.h"
+#include "service/mode.h"
 #include "service/service.h"
 
 /* ---- format ----------------------------------------------------------------------------------------------------- */
@@ -228,7 +229,10 @@ static int open_mapped(struct pc_media *media, const struct pc_super *super, uin
 		pc_limit_change(cache);
 	if (!rc && !cache->caller_maintains && !cache->read_only)
 		rc = pc_workers_start(cache, stats_page ? publish_stats : NULL);
+	if (!rc && !cache->read_only && config_value(config, PCACHE_OPT_MODE, 0) != PCACHE_MODE_WRITEBACK)
+		rc = pc_mode_set(cache, (uint32_t)config_value(config, PCACHE_OPT_MODE, 0));
 	if (rc) {
+		pc_workers_stop(cache);
 		pc_stats_page_close(stats_page);
 		pc_async_fini(cache);
 		pc_service_fini(cache);

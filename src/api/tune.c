@@ -9,8 +9,10 @@
 
 #include "api/async.h"
 #include "api/handle.h"
+#include "api/internal.h"
 #include "api/option.h"
 #include "core/latency.h"
+#include "service/mode.h"
 
 static uint64_t geometry_in_force(const struct pcache *cache, enum pcache_option option)
 {
@@ -39,6 +41,8 @@ static uint64_t in_force(const struct pcache *cache, enum pcache_option option)
 		return cache->commit_write ? PCACHE_COMMIT_WRITE : PCACHE_COMMIT_FLUSH;
 	case PCACHE_OPT_COMMIT_GUARD:
 		return cache->guard_fence;
+	case PCACHE_OPT_MODE:
+		return atomic_load_explicit(&cache->mode, memory_order_relaxed);
 	case PCACHE_OPT_READ_CACHE:
 		return atomic_load_explicit(&cache->read_cache, memory_order_relaxed);
 	case PCACHE_OPT_MAINTENANCE:
@@ -127,6 +131,8 @@ PCACHE_API int pcache_option_set(struct pcache *cache, int option, uint64_t valu
 	if (!pc_option_valid(option, value))
 		return -EINVAL;
 	switch (option) {
+	case PCACHE_OPT_MODE:
+		return cache->read_only ? PCACHE_E_READ_ONLY : pc_api_told(cache, pc_mode_set(cache, (uint32_t)value));
 	case PCACHE_OPT_READ_CACHE:
 		atomic_store_explicit(&cache->read_cache, value != 0, memory_order_relaxed);
 		return 0;

@@ -72,7 +72,7 @@ static int write_all(struct pcache *cache, struct cursor *at, struct pcache_rang
 	do {
 		uint32_t range_nr = take(at, ranges, cache->atomic_max_bytes);
 
-		rc = pc_core_write(cache, ranges, range_nr, flags);
+		rc = pc_api_write(cache, ranges, range_nr, false, flags);
 	} while (!rc && at->left_nr);
 	return rc;
 }

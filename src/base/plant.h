@@ -37,6 +37,12 @@ enum pc_plant {
 	PC_PLANT_TAKEN_IS_PINNED, /* alloc/segmap: write-back pins a segment whose generation is being raised */
 	PC_PLANT_ERASE_KEEPS_FILLS, /* index/shard: zeroes do not cancel fills */
 	PC_PLANT_STEPS_NOT_AWAITED, /* core/space: who finds nothing to do gives up beside others who are in the middle of it */
+	PC_PLANT_HOLD_DIRTY, /* core/hold: what is dirty is erased as if it were on the backing */
+	PC_PLANT_HOLD_NO_ERASE, /* core/hold: the range stays in the cache */
+	PC_PLANT_HOLD_UNSEEN_BY_WRITES, /* core/write: a held range is written to */
+	PC_PLANT_HOLD_UNSEEN_BY_MISSES, /* core/miss: a held range is read from the backing, and kept */
+	PC_PLANT_MODE_NOT_SEEN, /* api/io: a write does not look whether the mode has changed meanwhile */
+	PC_PLANT_AROUND_FIRST, /* service/mode: the backing is written before the range is held */
 	PC_PLANT_LOST_WAKEUP, /* core/space: progress wakes nobody */
 	/* Of stores that gather before a sync: */
 	PC_PLANT_STAGE_KEPT, /* media/stage: a sync forgets to write the first window */

@@ -74,7 +74,11 @@ struct pc_cond;
 	X(FLUSH_SYNCING) /* before the sync of a flush */ \
 	X(FLUSH_SYNCED) /* durable, the round not ended */ \
 	X(SPACE_OTHERS) /* waits for the steps of others */ \
-	X(SPACE_MADE) /* room was made, and nobody knows */
+	X(SPACE_MADE) /* room was made, and nobody knows */ \
+	/* The ones from here on are drawn for seeds with modes alone. */ \
+	X(HELD) /* a range is held, the backing has nothing of it yet */ \
+	X(AROUND_WRITTEN) /* around the cache: written, backing not flushed */ \
+	X(MODE_STORED) /* another mode, nothing drained */
 
 enum pc_yield_point {
 #define PC_YIELD_ENUM(name) PC_YIELD_##name,

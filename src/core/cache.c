@@ -46,6 +46,7 @@ static void take_options(struct pcache *cache, const struct pcache_config *confi
 	cache->commit_write = commit == PCACHE_COMMIT_WRITE || (commit == PCACHE_COMMIT_AUTO && !page);
 	cache->guard_fence = !cache->data_crc || option(config, PCACHE_OPT_COMMIT_GUARD) == 1;
 	cache->write_one = !cache->guard_fence && !page;
+	cache->mode = PCACHE_MODE_WRITEBACK; /* who opens changes it */
 	cache->read_cache = option(config, PCACHE_OPT_READ_CACHE) != 0;
 	cache->caller_maintains = option(config, PCACHE_OPT_MAINTENANCE) == PCACHE_MAINTENANCE_CALLER;
 	cache->full_is_error = option(config, PCACHE_OPT_FULL_POLICY) == 1;

@@ -104,6 +104,7 @@ struct pc_admit_waiter {
 
 #define PC_GATE_SLOW 1u /* writers are slowed down: admit.c */
 #define PC_GATE_LIMIT 2u /* dirty data may be near its limit: limit.c */
+#define PC_GATE_MODE 4u /* ranges may be held: hold.c */
 
 /* Writers are slowed down before the cache is full: admit.c. What is not atomic is under space.lock. */
 struct pc_admit {
@@ -129,6 +130,13 @@ struct pc_limit {
 	_Atomic int64_t to_go_bytes; /* that segments may take before it is counted again */
 	_Atomic int64_t left_bytes; /* near the limit: that may be written before it is counted again */
 	struct pc_cond cond; /* those who wait; under space.lock */
+};
+
+/* Ranges that are held while a write goes around the cache: hold.c. */
+struct pc_holds {
+	_Atomic uint32_t nr; /* raised under the lock of a shard, lowered under space.lock */
+	_Atomic uint64_t released_nr; /* raised under space.lock */
+	struct pc_cond cond; /* a hold was released; under space.lock */
 };
 
 /* Flushes at page granularity: a mark and a sync serve all that waited when they began. Under the lock. */
@@ -183,6 +191,7 @@ struct pcache {
 	_Atomic uint32_t writeback_delay_ms;
 	_Atomic uint32_t dirty_age_max_ms; /* 0: none */
 	_Atomic uint64_t writeback_rate; /* bytes per second; 0: none */
+	_Atomic uint8_t mode; /* PCACHE_MODE_* */
 	_Atomic bool read_cache;
 	_Atomic bool full_is_error;
 	_Atomic bool latency_on; /* core/latency.h */
@@ -191,6 +200,7 @@ struct pcache {
 	_Atomic int failstop; /* 0, or the error that stopped all stores */
 	_Atomic bool failstop_told;
 	_Atomic bool degraded; /* the backing fails */
+	_Atomic bool mode_changes; /* one change at a time */
 	_Atomic uint64_t dirty_zero_blk; /* dirty ZERO extents */
 	_Atomic uint32_t drain_nr; /* drains that run */
 	_Atomic uint64_t drain_pos; /* all of them have promised what was dirty below; 0: not known yet */
@@ -203,6 +213,7 @@ struct pcache {
 	struct pc_space space;
 	struct pc_admit admit;
 	struct pc_limit limit;
+	struct pc_holds holds;
 	struct pc_signal signal;
 	struct pc_stats stats;
 	struct pc_writeback *writeback;
@@ -303,6 +314,37 @@ bool pc_core_fill(struct pcache *cache, struct pc_fill *fill, const void *buf);
  * segment for more), -ENOMEM, -errno of a sync.
  */
 int pc_core_poison(struct pcache *cache, const struct pc_extent *version);
+
+/* PCACHE_E_READ_ONLY, PCACHE_E_FAILSTOP, or 0: the media takes stores. */
+int pc_core_stopped(struct pcache *cache);
+
+/* ---- hold.c: ranges that a write goes around ---------------------------------------------------------------------------- */
+
+#define PC_HOLD_NO 1
+/* Around all holds, both in the mode's change: nobody holds before or after. end waits for the last. Nothing may be locked. */
+void pc_core_holds_begin(struct pcache *cache);
+void pc_core_holds_end(struct pcache *cache);
+/*
+ * Erases the range from the cache, durably, and keeps writes and misses out until pc_core_release. hold: is_hold and a range within one stripe. 0; PC_HOLD_NO: something there is not on the
+ * backing, or damaged, or the mode goes around no more: the write has to go through the cache; else an error, and nothing is held. Nothing may be locked.
+ */
+int pc_core_hold(struct pcache *cache, struct pc_fill *hold, uint32_t flags);
+/* written: all of it is on the backing; op_nr: requests that this ends, for the counters. */
+void pc_core_release(struct pcache *cache, struct pc_fill *hold, bool written, uint32_t op_nr);
+/* Whether a part of the range is held. Its shards are locked. */
+static inline bool pc_core_held_locked(struct pcache *cache, uint64_t mask, uint64_t vol_blk, uint64_t len_blk)
+{
+	return (atomic_load_explicit(&cache->admit.gate, memory_order_relaxed) & PC_GATE_MODE) &&
+	       pc_index_held_locked(cache->index, mask, vol_blk, len_blk);
+}
+/* Waits until something is released. seen_nr: holds.released_nr, read under the lock of the shard where the hold was. 0, or -EAGAIN for PCACHE_NOWAIT. Nothing may be locked. */
+int pc_core_hold_wait(struct pcache *cache, uint64_t seen_nr, uint32_t flags);
+static inline bool pc_mode_goes_around(struct pcache *cache)
+{
+	uint8_t mode = atomic_load_explicit(&cache->mode, memory_order_seq_cst);
+
+	return mode == PCACHE_MODE_WRITEAROUND || mode == PCACHE_MODE_PASSTHROUGH;
+}
 
 /* ---- read.c, miss.c -------------------------------------------------------------------------------------------------------- */
 

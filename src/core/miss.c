@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/plant.h"
 #include "base/probe.h"
 #include "base/sched.h"
 #include "core/cache.h"
@@ -18,7 +19,11 @@
 
 static bool wants_fill(struct pcache *cache, uint32_t flags)
 {
+	uint8_t mode = atomic_load_explicit(&cache->mode, memory_order_relaxed);
+
 	if (!cache->read_cache || cache->read_only || (flags & PCACHE_NOCACHE))
+		return false;
+	if (mode == PCACHE_MODE_WRITEONLY || mode == PCACHE_MODE_PASSTHROUGH)
 		return false;
 	if (atomic_load_explicit(&cache->failstop, memory_order_relaxed))
 		return false;
@@ -76,6 +81,13 @@ int pc_core_miss(struct pcache *cache, uint64_t mask, void *buf, uint64_t vol_bl
 	void *own = NULL;
 	int rc;
 
+	if (pc_core_held_locked(cache, mask, vol_blk, len_blk) && !PC_PLANTED(PC_PLANT_HOLD_UNSEEN_BY_MISSES)) {
+		uint64_t seen_nr = atomic_load_explicit(&cache->holds.released_nr, memory_order_relaxed);
+
+		pc_index_unlock(cache->index, mask);
+		(void)pc_core_hold_wait(cache, seen_nr, 0);
+		return PC_MISS_RETRY;
+	}
 	pc_index_fill_list_locked(cache->index, &fill);
 	pc_index_unlock(cache->index, mask);
 	if (wants_fill(cache, flags)) {

@@ -33,8 +33,13 @@ int pc_space_init(struct pcache *cache)
 	rc = pc_limit_init(cache);
 	if (rc)
 		goto undo_signal_cond;
+	rc = pc_cond_init(&cache->holds.cond);
+	if (rc)
+		goto undo_limit;
 	pc_admit_init(cache);
 	return 0;
+undo_limit:
+	pc_limit_fini(cache);
 undo_signal_cond:
 	pc_cond_fini(&cache->signal.cond);
 undo_signal_lock:
@@ -46,6 +51,7 @@ undo_lock:
 
 void pc_space_fini(struct pcache *cache)
 {
+	pc_cond_fini(&cache->holds.cond);
 	pc_limit_fini(cache);
 	pc_cond_fini(&cache->signal.cond);
 	pc_mutex_fini(&cache->signal.lock);

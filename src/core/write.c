@@ -364,8 +364,22 @@ static void op_count_locked(const struct op *op)
 		count(&stats->discard_bytes, op->ranges[0].len);
 }
 
-/* Locks, reserves, stores, inserts, unlocks. PCACHE_E_FULL: no position; nothing is locked and nothing has changed. */
-static int op_commit_once(struct op *op)
+#define OP_HELD 1
+
+static bool op_is_held_locked(const struct op *op)
+{
+	for (uint32_t i = 0; i < op->range_nr; i++) {
+		const struct pcache_range *range = &op->ranges[i];
+
+		if (range->len && pc_core_held_locked(op->cache, op->mask, range->off >> op->cache->block_shift,
+						      range->len >> op->cache->block_shift))
+			return !PC_PLANTED(PC_PLANT_HOLD_UNSEEN_BY_WRITES);
+	}
+	return false;
+}
+
+/* Locks, reserves, stores, inserts, unlocks. PCACHE_E_FULL: no position, or OP_HELD: a part is held, with *out_seen_nr; nothing is locked and nothing has changed. */
+static int op_commit_once(struct op *op, uint64_t *out_seen_nr)
 {
 	struct pcache *cache = op->cache;
 	uint32_t idx = (uint32_t)__builtin_ctzll(op->mask);
@@ -373,8 +387,9 @@ static int op_commit_once(struct op *op)
 	int rc;
 
 	pc_index_lock(cache->index, op->mask);
+	*out_seen_nr = atomic_load_explicit(&cache->holds.released_nr, memory_order_relaxed);
 	op_prefetch_first_locked(op);
-	rc = pc_index_reserve_locked(cache->index, op->mask, op->reserve_nr);
+	rc = op_is_held_locked(op) ? OP_HELD : pc_index_reserve_locked(cache->index, op->mask, op->reserve_nr);
 #ifdef PC_PLANTS
 	op->planted_epoch_pos = atomic_load(&cache->log.epoch_pos);
 #endif
@@ -425,8 +440,15 @@ static int op_commit(struct op *op)
 	struct pcache *cache = op->cache;
 
 	for (;;) {
-		int rc = op_commit_once(op);
+		uint64_t seen_nr;
+		int rc = op_commit_once(op, &seen_nr);
 
+		if (rc == OP_HELD) {
+			rc = pc_core_hold_wait(cache, seen_nr, op->flags);
+			if (rc)
+				return rc;
+			continue;
+		}
 		if (rc != PCACHE_E_FULL)
 			return rc;
 		rc = pc_log_extend(&cache->log, false);
@@ -523,7 +545,7 @@ static int write_atomic(struct pcache *cache, const struct pcache_range *ranges,
 	return op_run(&op);
 }
 
-static int stopped(struct pcache *cache)
+int pc_core_stopped(struct pcache *cache)
 {
 	if (cache->read_only)
 		return PCACHE_E_READ_ONLY;
@@ -534,7 +556,7 @@ int pc_core_write(struct pcache *cache, const struct pcache_range *ranges, uint3
 {
 	struct pcache_range part;
 	uint64_t total = 0;
-	int rc = stopped(cache);
+	int rc = pc_core_stopped(cache);
 
 	for (uint32_t i = 0; i < range_nr; i++)
 		total += ranges[i].len;
@@ -594,7 +616,7 @@ int pc_core_zero(struct pcache *cache, uint64_t off, uint64_t len, bool discard,
 	uint64_t stripe_bytes = pc_index_stripe_end(cache->index, 0) << cache->block_shift;
 	uint64_t part_max = PC_MIN(stripe_bytes * pc_index_shard_nr(cache->index),
 				   (uint64_t)PC_KEY_BARE_BLK_MAX << cache->block_shift);
-	int rc = stopped(cache);
+	int rc = pc_core_stopped(cache);
 
 	for (uint64_t done = 0; done < len && !rc;) {
 		struct pcache_range range = { .off = off + done, .len = PC_MIN(len - done, part_max) };
@@ -685,6 +707,8 @@ static int fill_commit(struct op *op, struct pc_fill *fill)
 
 	if (fill->cancelled && !PC_PLANTED(PC_PLANT_FILL_OVER_WRITE))
 		return -ECANCELED;
+	if (atomic_load_explicit(&cache->mode, memory_order_relaxed) == PCACHE_MODE_PASSTHROUGH)
+		return PCACHE_E_FULL; /* nothing is kept, and what had begun before neither */
 	rc = pc_index_reserve_locked(cache->index, op->mask, op->reserve_nr);
 	if (!rc)
 		rc = pc_log_reserve(&cache->log, (uint32_t)__builtin_ctzll(op->mask), pc_kbuf_slot_nr(&op->kbuf),
@@ -707,7 +731,7 @@ bool pc_core_fill(struct pcache *cache, struct pc_fill *fill, const void *buf)
 				      .len = fill->len_blk << cache->block_shift };
 	bool cancelled;
 	struct op op;
-	int rc = stopped(cache);
+	int rc = pc_core_stopped(cache);
 
 	op_init(&op, cache, &range, 1);
 	op.total_blk = (uint32_t)fill->len_blk;

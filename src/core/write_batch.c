@@ -150,7 +150,7 @@ static bool commit_locked(struct batch *batch)
 	struct pc_shard_stats *stats = &cache->stats.shard[idx];
 
 	batch->apply = (struct pc_apply){ .cache = cache, .kept = batch->kept, .kept_max = KEPT_MAX };
-	if (!reserve_locked(batch, idx))
+	if (pc_write_may_be_held(cache) || !reserve_locked(batch, idx))
 		return false;
 	PC_YIELD(WRITE_RESERVED);
 	/* Read after the position was reserved: a flush announces itself before it takes its own position. */

@@ -62,7 +62,7 @@ static bool commit_locked(struct pcache *cache, const void *buf, const struct pc
 	struct pc_apply apply = { .cache = cache, .share_idx = idx, .kept = kept, .kept_max = KEPT_MAX };
 	uint32_t crc;
 
-	if (pc_index_reserve_locked(cache->index, UINT64_C(1) << idx, EXTENTS_MAX) ||
+	if (pc_write_may_be_held(cache) || pc_index_reserve_locked(cache->index, UINT64_C(1) << idx, EXTENTS_MAX) ||
 	    pc_log_reserve(&cache->log, idx, 1, PC_LOG_WRITER, &apply.pos))
 		return false;
 	/* Read after the position was reserved: a flush announces itself before it takes its own position. */

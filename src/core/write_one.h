@@ -18,6 +18,12 @@ static inline bool pc_write_short_may(struct pcache *cache)
 		       atomic_load_explicit(&cache->log.writer_limit, memory_order_relaxed);
 }
 
+/* Asked once more under the locks of the shards: a hold comes after its gate. */
+static inline bool pc_write_may_be_held(struct pcache *cache)
+{
+	return (atomic_load_explicit(&cache->admit.gate, memory_order_relaxed) & PC_GATE_MODE) != 0;
+}
+
 /* After a write, nothing locked. */
 static inline void pc_write_short_signal(struct pcache *cache)
 {

@@ -354,6 +354,19 @@ void pc_index_fill_unlist_locked(struct pc_index *index, struct pc_fill *fill)
 	fill->next = NULL;
 }
 
+bool pc_index_held_locked(struct pc_index *index, uint64_t mask, uint64_t vol_blk, uint64_t len_blk)
+{
+	for (; mask != 0; mask &= mask - 1) {
+		const struct pc_shard *shard = &index->shards[__builtin_ctzll(mask)];
+
+		for (const struct pc_fill *fill = shard->fills; fill != NULL; fill = fill->next)
+			if (fill->is_hold &&
+			    pc_overlap_classify(vol_blk, len_blk, fill->vol_blk, fill->len_blk) != PC_OVERLAP_NONE)
+				return true;
+	}
+	return false;
+}
+
 /* ---- figures and check --------------------------------------------------------------------------------------------------- */
 
 uint32_t pc_index_shard_nr(const struct pc_index *index)

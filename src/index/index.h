@@ -246,9 +246,12 @@ struct pc_fill {
 	uint64_t vol_blk;
 	uint64_t len_blk;
 	bool cancelled; /* under the shard lock */
+	bool is_hold; /* no fill: others have to wait (core/hold.c) */
 };
 void pc_index_fill_list_locked(struct pc_index *index, struct pc_fill *fill);
 void pc_index_fill_unlist_locked(struct pc_index *index, struct pc_fill *fill);
+/* Whether a hold overlaps the range, in the shards of mask. */
+bool pc_index_held_locked(struct pc_index *index, uint64_t mask, uint64_t vol_blk, uint64_t len_blk);
 
 uint32_t pc_index_shard_nr(const struct pc_index *index);
 uint64_t pc_index_extent_nr(struct pc_index *index); /* relaxed sum; needs no lock */

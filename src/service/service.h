@@ -28,7 +28,9 @@ bool pc_evict_lacks_clean(struct pcache *cache);
 int pc_clean_step(struct pcache *cache, bool force);
 /* One round of everything: 1 if any step did something, else the first error, else 0. */
 int pc_service_round(struct pcache *cache);
-/* Writes back until everything appended before the call is on the backing. progress may be NULL. */
+/* Writes back until everything below the position is on the backing, whatever comes meanwhile. progress may be NULL. */
+int pc_service_drain_to(struct pcache *cache, uint64_t target, pcache_progress_fn progress, void *user);
+/* The same for everything that was dirty before the call, overwritten meanwhile or not, with a flush of the cache first. */
 int pc_service_drain(struct pcache *cache, pcache_progress_fn progress, void *user);
 /* Write-back goes through io_uring. */
 bool pc_service_uses_ring(struct pcache *cache);

@@ -617,13 +617,11 @@ static bool make_room(struct pcache *cache)
 	return pc_evict_step(cache, false) > 0 || pc_clean_step(cache, true) > 0;
 }
 
-int pc_service_drain(struct pcache *cache, pcache_progress_fn progress, void *user)
+int pc_service_drain_to(struct pcache *cache, uint64_t target, pcache_progress_fn progress, void *user)
 {
-	uint64_t target = atomic_load(&cache->log.head), total = pc_service_dirty_bytes(cache);
+	uint64_t total = progress ? pc_service_dirty_bytes(cache) : 0;
 	int rc = 0;
 
-	if (PC_PLANTED(PC_PLANT_DRAIN_MARK_LATE))
-		atomic_store(&cache->drain_pos, target);
 	while (pc_layout_tail(&cache->layout).dirty_tail_pos < target) {
 		rc = pc_writeback_step(cache);
 		if (rc == PCACHE_E_FULL && make_room(cache))
@@ -643,5 +641,35 @@ int pc_service_drain(struct pcache *cache, pcache_progress_fn progress, void *us
 				return -ECANCELED;
 		}
 	}
+	/* Who has stored the tail record is still making clean what lies below it. */
+	pc_mutex_lock(&cache->writeback->lock);
+	pc_mutex_unlock(&cache->writeback->lock);
 	return 0;
+}
+
+static int drain_flushed(struct pcache *cache, pcache_progress_fn progress, void *user)
+{
+	uint64_t target = atomic_load(&cache->log.head);
+
+	if (PC_PLANTED(PC_PLANT_DRAIN_MARK_LATE))
+		atomic_store(&cache->drain_pos, target);
+	return pc_service_drain_to(cache, target, progress, user);
+}
+
+int pc_service_drain(struct pcache *cache, pcache_progress_fn progress, void *user)
+{
+	int rc;
+
+	pc_core_drain_begin(cache);
+	/*
+	 * Before the flush: what lies below is below its mark too, so an overwrite behind the mark holds it. A version between mark and the head of later would count as one whose turn comes,
+	 * and nothing would hold it until then.
+	 */
+	pc_core_drain_mark(cache, atomic_load(&cache->log.head));
+	/* A flush first: at page granularity nothing goes to the backing that is not durable in the cache. */
+	rc = pc_core_flush(cache);
+	if (!rc)
+		rc = drain_flushed(cache, progress, user);
+	pc_core_drain_end(cache);
+	return rc;
 }

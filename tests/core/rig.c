@@ -89,6 +89,7 @@ struct pcache_config *rig_config(struct rig *rig)
 	assert_int_equal(pcache_config_set(config, PCACHE_OPT_COMMIT_GUARD, o->guard_fence), 0);
 	assert_int_equal(pcache_config_set(config, PCACHE_OPT_FULL_POLICY, o->full_error), 0);
 	assert_int_equal(pcache_config_set(config, PCACHE_OPT_READ_CACHE, !o->no_read_cache), 0);
+	assert_int_equal(pcache_config_set(config, PCACHE_OPT_MODE, o->mode), 0);
 	assert_int_equal(pcache_config_set(config, PCACHE_OPT_READ_ONLY, o->read_only), 0);
 	assert_int_equal(pcache_config_set(config, PCACHE_OPT_WRITEBACK_DELAY_MS, rig->o.writeback_delay_ms), 0);
 	assert_int_equal(pcache_config_set(config, PCACHE_OPT_GRANULARITY, o->granularity_max), 0);

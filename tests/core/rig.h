@@ -33,6 +33,7 @@ struct rig_options {
 	uint32_t dirty_limit_percent; /* 0: none */
 	uint32_t commit; /* PCACHE_COMMIT_* */
 	uint32_t ordering; /* PCACHE_ORDERING_* */
+	uint32_t mode; /* PCACHE_MODE_* */
 	bool guard_fence;
 	bool full_error;
 	bool no_read_cache;

@@ -74,6 +74,7 @@ struct crash_world {
 	struct pc_oracle_disk disk;
 	struct pc_tweaks tweaks;
 	uint32_t mode; /* see crash_mode.c */
+	uint32_t goes; /* PCACHE_MODE_* of its writes; an open begins with writeback */
 	bool damaged; /* see crash_damage.c: data may be lost, so the backing need not be a whole state */
 	struct pc_rng nonce;
 	struct pc_rng rng; /* choices of crash points and images */
@@ -240,6 +241,10 @@ void crash_configs_fini(struct crash_run *run);
 const struct pcache_config *crash_config(struct crash_world *w);
 /* From the next open on. */
 void crash_set_mode(struct crash_world *w, uint32_t mode);
+void crash_do_goes(struct crash_world *w, uint32_t goes);
+bool crash_goes_around(const struct crash_world *w);
+bool crash_waits(const struct crash_world *w); /* writes are on the backing when they return */
+void crash_check_on_backing(struct crash_world *w, const struct pc_gen_op *op);
 /* Perhaps another mode for the open after a power cut. */
 void crash_pick_mode(struct crash_world *w);
 

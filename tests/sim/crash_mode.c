@@ -69,6 +69,7 @@ void crash_set_mode(struct crash_world *w, uint32_t mode)
 	const bool heads = (mode & CRASH_MODE_HEADS) != 0;
 
 	w->mode = mode % CRASH_MODE_NR;
+	w->goes = PCACHE_MODE_WRITEBACK;
 	w->tweaks.shard_nr = !shards ? shape->shard_nr : shape->shard_nr >= 4 ? 1 : shape->shard_nr * 2;
 	w->tweaks.stripe_bytes = !shards ? shape->stripe_bytes : shape->stripe_bytes >= 32768 ? 4096 : shape->stripe_bytes * 2;
 	w->tweaks.data_head_nr = !heads ? shape->data_head_nr : (shape->data_head_nr + 1) % 4;
@@ -104,4 +105,62 @@ void crash_pick_mode(struct crash_world *w)
 	else
 		course->events[course->event_nr++] = (struct pc_crash_event){.kind = PC_CRASH_EVENT_MODE, .nr = change};
 	crash_set_mode(w, w->mode ^ change);
+}
+
+/*
+ * Around the cache newer data is on the backing before what is dirty in the cache: its order is that of ordering batch, until a drain. What falls due with the mode counts as
+ * drained.
+ */
+void crash_do_goes(struct crash_world *w, uint32_t goes)
+{
+	const struct pc_gen_shape *shape = &w->run->shape;
+	const bool around = goes == PCACHE_MODE_WRITEAROUND || goes == PCACHE_MODE_PASSTHROUGH;
+	int rc;
+
+	w->no_faults = true;
+	crash_call_begin(w);
+	rc = pcache_option_set(w->cache, PCACHE_OPT_MODE, goes);
+	crash_call_end(w);
+	w->no_faults = false;
+	if (w->run->stop)
+		return;
+	if (rc != 0) {
+		crash_fail(w, "mode %u gives %d: %s", goes, rc, pcache_strerror(rc));
+		return;
+	}
+	if (goes == PCACHE_MODE_PASSTHROUGH && w->goes != goes) {
+		pc_oracle_flushed(w->oracle, false);
+		if (!pc_oracle_drained(w->oracle, &w->disk)) {
+			crash_fail(w, "passthrough: %s", pc_oracle_text(w->oracle));
+			return;
+		}
+	}
+	w->goes = goes;
+	pc_oracle_set_mode(w->oracle, shape->commit_flush != ((w->mode & CRASH_MODE_COMMIT) != 0),
+			   around || shape->order_batch != ((w->mode & CRASH_MODE_ORDERING) != 0));
+}
+
+bool crash_goes_around(const struct crash_world *w)
+{
+	return w->goes == PCACHE_MODE_WRITEAROUND || w->goes == PCACHE_MODE_PASSTHROUGH;
+}
+
+bool crash_waits(const struct crash_world *w)
+{
+	return w->goes > PCACHE_MODE_WRITEONLY;
+}
+
+/* A write that waits for the backing has returned 0. */
+void crash_check_on_backing(struct crash_world *w, const struct pc_gen_op *op)
+{
+	for (uint32_t i = 0; i < op->range_nr; i++) {
+		for (uint32_t blk = op->ranges[i].blk; blk < op->ranges[i].blk + op->ranges[i].len_blk; blk++) {
+			const struct pc_seen newest = pc_oracle_newest(w->oracle, blk), *there = &w->disk.durable[blk];
+
+			if (there->kind != newest.kind || (there->kind == PC_SEEN_DATA && there->version != newest.version)) {
+				crash_fail(w, "block %u is not on the backing when the write returns in mode %u", blk, w->goes);
+				return;
+			}
+		}
+	}
 }

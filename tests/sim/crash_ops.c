@@ -263,6 +263,7 @@ static int do_unit(struct crash_world *w, const struct pc_gen_op *op, uint32_t f
 	/* A discard is cut where a write of its length would not be: after a stripe of each shard. */
 	const uint64_t zero_max = (uint64_t)w->tweaks.stripe_bytes * w->tweaks.shard_nr;
 	const uint64_t atomic_max = zero ? zero_max : pcache_atomic_write_max(w->cache);
+	const bool faultless = w->no_faults;
 	uint64_t len_bytes = 0;
 	bool atomic;
 	int rc;
@@ -270,9 +271,15 @@ static int do_unit(struct crash_world *w, const struct pc_gen_op *op, uint32_t f
 	for (uint32_t i = 0; i < op->range_nr; i++)
 		len_bytes += (uint64_t)op->ranges[i].len_blk * w->run->shape.block_bytes;
 	atomic = len_bytes <= atomic_max;
+	/* As atomic as the backing is. */
+	if ((op->kind == PC_GEN_WRITE || op->kind == PC_GEN_DURABLE) && crash_goes_around(w))
+		atomic = false;
+	if (crash_waits(w))
+		w->no_faults = true;
 	pc_oracle_begin(w->oracle, atomic || op->kind == PC_GEN_BATCH);
 	rc = call_unit(w, op, flags);
 	crash_call_end(w);
+	w->no_faults = faultless;
 	if (w->run->stop)
 		return rc;
 	if (op->kind == PC_GEN_BATCH && !atomic) {
@@ -281,6 +288,10 @@ static int do_unit(struct crash_world *w, const struct pc_gen_op *op, uint32_t f
 			     (unsigned long long)atomic_max, rc);
 		pc_oracle_end(w->oracle, false, false);
 		return 0;
+	}
+	if (rc == -EAGAIN && (flags & PCACHE_NOWAIT) && crash_waits(w)) {
+		pc_oracle_end(w->oracle, false, false);
+		return rc;
 	}
 	/* maintenance=caller: who writes into a full cache runs write-back himself, and meets its errors. */
 	if (rc != 0 && rc != PCACHE_E_FULL && !may_fail(w, rc)) {
@@ -291,8 +302,10 @@ static int do_unit(struct crash_world *w, const struct pc_gen_op *op, uint32_t f
 		resolve_pieces(w, op);
 		pc_oracle_end(w->oracle, true, false);
 	} else {
-		pc_oracle_end(w->oracle, rc == 0, (flags & PCACHE_DURABLE) != 0);
+		pc_oracle_end(w->oracle, rc == 0, (flags & PCACHE_DURABLE) != 0 || crash_waits(w));
 	}
+	if (rc == 0 && crash_waits(w))
+		crash_check_on_backing(w, op);
 	return rc;
 }
 
@@ -363,6 +376,9 @@ static void do_call(struct crash_world *w, const struct pc_gen_op *op)
 		break;
 	case PC_GEN_REOPEN:
 		crash_do_reopen(w, op->arg);
+		break;
+	case PC_GEN_GOES:
+		crash_do_goes(w, op->arg);
 		break;
 	case PC_GEN_CRASH:
 		crash_do_crash(w, op->arg);

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "pcache/config.h"
 #include "sim/directed.h"
 
 uint64_t pc_rng_mix(uint64_t x)
@@ -274,6 +275,29 @@ static void draw_old_ops(uint64_t seed, struct pc_gen_memory *memory, struct pc_
 }
 
 #define DIRECTED_ONE_IN 4u /* of the seeds */
+#define GOING_ONE_IN 4u /* of the others: in the place of some operations the mode of writes changes */
+
+static void draw_modes(uint64_t seed, struct pc_crash_plan *plan)
+{
+	static const uint8_t modes[] = {
+		PCACHE_MODE_WRITEAROUND,  PCACHE_MODE_WRITEAROUND,   PCACHE_MODE_WRITEAROUND,  PCACHE_MODE_WRITEBACK,
+		PCACHE_MODE_WRITEBACK,	  PCACHE_MODE_WRITETHROUGH, PCACHE_MODE_PASSTHROUGH, PCACHE_MODE_WRITEONLY,
+	};
+	struct pc_rng rng = {pc_rng_mix(seed + 41)};
+
+	if (pc_rng_below(&rng, GOING_ONE_IN) != 0)
+		return;
+	/* What a write around the cache left in a disk that loses it when a flush fails, nobody can bring back. */
+	plan->shape.faults = false;
+	for (uint32_t i = 0; i < plan->op_nr; i++) {
+		if (!pc_rng_chance(&rng, 12))
+			continue;
+		plan->ops[i] = (struct pc_gen_op){.kind = PC_GEN_GOES,
+						  .arg = modes[pc_rng_below(&rng, PC_ARRAY_NR(modes))],
+						  .nr = i,
+						  .hot_blk = plan->ops[i].hot_blk};
+	}
+}
 
 void pc_gen_plan(uint64_t seed, struct pc_crash_plan *out_plan)
 {
@@ -295,12 +319,13 @@ void pc_gen_plan(uint64_t seed, struct pc_crash_plan *out_plan)
 		out_plan->ops[i].nr = i;
 	}
 	out_plan->op_nr = out_plan->shape.op_nr;
+	draw_modes(seed, out_plan);
 }
 
 void pc_gen_op_to_text(const struct pc_gen_op *op, char *text, size_t text_bytes)
 {
 	static const char *const names[PC_GEN_KIND_NR] = {"write",	"write durable", "batch",	"flush", "discard", "write_zeroes", "read",
-							  "write-back step", "evict step",    "clean step", "maintain", "drain",   "close, open", "power cut"};
+							  "write-back step", "evict step",    "clean step", "maintain", "drain",   "close, open", "power cut", "mode"};
 	size_t used = (size_t)snprintf(text, text_bytes, "%s", names[op->kind]);
 
 	for (uint32_t i = 0; i < op->range_nr && used < text_bytes; i++)

@@ -71,6 +71,7 @@ enum pc_gen_kind {
 	PC_GEN_DRAIN,
 	PC_GEN_REOPEN,
 	PC_GEN_CRASH, /* a power cut, and the same world goes on: see crash_again.c */
+	PC_GEN_GOES, /* another mode of the writes: PCACHE_MODE_* in arg */
 	PC_GEN_KIND_NR
 };
 
@@ -85,7 +86,7 @@ struct pc_gen_op {
 	enum pc_gen_kind kind;
 	uint32_t range_nr;
 	struct pc_gen_range ranges[PC_GEN_RANGE_NR_MAX];
-	uint32_t arg; /* MAINTAIN: steps; WRITEBACK, EVICT, CLEAN: 1 forced; READ: flags; WRITE, ZEROES, DISCARD: 1 no wait; BATCH: bit 0 durable; CRASH: seed */
+	uint32_t arg; /* MAINTAIN: steps; WRITEBACK, EVICT, CLEAN: 1 forced; READ: flags; WRITE, ZEROES, DISCARD: 1 no wait; BATCH: bit 0 durable; CRASH: seed; GOES: mode */
 	uint32_t nr; /* what crash points and images during it are drawn from, together with the seed; 0: its place in the plan */
 	uint32_t hot_blk; /* hot zone of those who draw operations after it */
 	uint32_t drawn_blk[PC_GEN_RANGE_NR_MAX]; /* lengths of the ranges before a batch was cut to its maximum; 0: as in ranges */

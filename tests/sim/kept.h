@@ -27,6 +27,7 @@
 #define KEPT_MAINTAIN(steps) {.kind = PC_GEN_MAINTAIN, .arg = steps}
 #define KEPT_DRAIN {.kind = PC_GEN_DRAIN}
 #define KEPT_CRASH(seed_) {.kind = PC_GEN_CRASH, .arg = seed_} /* a power cut, and the same world goes on */
+#define KEPT_GOES(mode_) {.kind = PC_GEN_GOES, .arg = mode_} /* PCACHE_MODE_* */
 #define KEPT_REOPEN {.kind = PC_GEN_REOPEN}
 
 /* One power cut, see crash_path.h. */

@@ -10,7 +10,7 @@
 static const char *const kind_names[PC_GEN_KIND_NR] = {
 	[PC_GEN_WRITE] = "WRITE", [PC_GEN_DURABLE] = "DURABLE",	    [PC_GEN_BATCH] = "BATCH",   [PC_GEN_FLUSH] = "FLUSH", [PC_GEN_DISCARD] = "DISCARD",
 	[PC_GEN_ZEROES] = "ZEROES", [PC_GEN_READ] = "READ",	    [PC_GEN_WRITEBACK] = "WRITEBACK", [PC_GEN_EVICT] = "EVICT", [PC_GEN_CLEAN] = "CLEAN",
-	[PC_GEN_MAINTAIN] = "MAINTAIN", [PC_GEN_DRAIN] = "DRAIN", [PC_GEN_REOPEN] = "REOPEN", [PC_GEN_CRASH] = "CRASH",
+	[PC_GEN_MAINTAIN] = "MAINTAIN", [PC_GEN_DRAIN] = "DRAIN", [PC_GEN_REOPEN] = "REOPEN", [PC_GEN_CRASH] = "CRASH", [PC_GEN_GOES] = "GOES",
 };
 
 static void put_op(FILE *out, const struct pc_gen_op *op)
@@ -40,6 +40,7 @@ static void put_op(FILE *out, const struct pc_gen_op *op)
 	case PC_GEN_CLEAN:
 	case PC_GEN_MAINTAIN:
 	case PC_GEN_CRASH:
+	case PC_GEN_GOES:
 		fprintf(out, "\tKEPT_%s(%u),\n", name, op->arg);
 		break;
 	default:

@@ -47,7 +47,7 @@ const uint32_t pc_kept_member_nr = PC_ARRAY_NR(pc_kept_members);
 static const char *const op_names[PC_GEN_KIND_NR] = {
 	[PC_GEN_WRITE] = "write",	  [PC_GEN_DURABLE] = "durable", [PC_GEN_BATCH] = "batch", [PC_GEN_FLUSH] = "flush",	  [PC_GEN_DISCARD] = "discard",
 	[PC_GEN_ZEROES] = "zeroes",	  [PC_GEN_READ] = "read",	[PC_GEN_WRITEBACK] = "writeback", [PC_GEN_EVICT] = "evict", [PC_GEN_CLEAN] = "clean",
-	[PC_GEN_MAINTAIN] = "maintain", [PC_GEN_DRAIN] = "drain",	[PC_GEN_REOPEN] = "reopen",	[PC_GEN_CRASH] = "crash",
+	[PC_GEN_MAINTAIN] = "maintain", [PC_GEN_DRAIN] = "drain",	[PC_GEN_REOPEN] = "reopen",	[PC_GEN_CRASH] = "crash",	[PC_GEN_GOES] = "goes",
 };
 
 uint64_t pc_kept_member_get(const struct pc_gen_shape *shape, const struct pc_kept_member *member)

@@ -67,6 +67,11 @@ static const struct plant_name plants[] = {
 	{ "drain-mark-late", PC_PLANT_DRAIN_MARK_LATE },
 	{ "steps-not-awaited", PC_PLANT_STEPS_NOT_AWAITED },
 	{ "lost-wakeup", PC_PLANT_LOST_WAKEUP },
+	{ "mode-not-seen", PC_PLANT_MODE_NOT_SEEN },
+	{ "hold-dirty", PC_PLANT_HOLD_DIRTY },
+	{ "hold-no-erase", PC_PLANT_HOLD_NO_ERASE },
+	{ "hold-unseen-by-writes", PC_PLANT_HOLD_UNSEEN_BY_WRITES },
+	{ "hold-unseen-by-misses", PC_PLANT_HOLD_UNSEEN_BY_MISSES },
 	{ "stage-kept", PC_PLANT_STAGE_KEPT },
 	{ "stage-gone-early", PC_PLANT_STAGE_GONE_EARLY },
 };

@@ -15,6 +15,9 @@ static const char *const names[PC_PLANT_NR] = {
 	[PC_PLANT_STAGE_KEPT] = "stage-kept",
 	[PC_PLANT_STAGE_ONE_RUN] = "stage-one-run",
 	[PC_PLANT_STAGE_NOT_READ] = "stage-not-read",
+	[PC_PLANT_HOLD_DIRTY] = "hold-dirty",
+	[PC_PLANT_HOLD_NO_ERASE] = "hold-no-erase",
+	[PC_PLANT_AROUND_FIRST] = "around-first",
 };
 
 uint32_t pc_plant_nr(void)

@@ -14,6 +14,7 @@
 #include "sim/sched_internal.h"
 
 #define READ_BLK 16u
+#define BLOCK_UNITS_MAX 4u
 #define FILL_UNIT_NR_MAX 320u /* more than the log of such a cache has slots */
 
 static const uint32_t allowed[ACTOR_KIND_NR] = {
@@ -22,7 +23,7 @@ static const uint32_t allowed[ACTOR_KIND_NR] = {
 	[ACTOR_READER] = 1u << PC_GEN_READ,
 	[ACTOR_FLUSHER] = 1u << PC_GEN_FLUSH | 1u << PC_GEN_DURABLE,
 	[ACTOR_STEPPER] = 1u << PC_GEN_WRITEBACK | 1u << PC_GEN_EVICT | 1u << PC_GEN_CLEAN | 1u << PC_GEN_MAINTAIN,
-	[ACTOR_MIXED] = ((1u << PC_GEN_KIND_NR) - 1) & ~(1u << PC_GEN_REOPEN),
+	[ACTOR_MIXED] = ((1u << PC_GEN_KIND_NR) - 1) & ~(1u << PC_GEN_REOPEN | 1u << PC_GEN_GOES),
 };
 
 /* --- drawing --- */
@@ -30,6 +31,14 @@ static const uint32_t allowed[ACTOR_KIND_NR] = {
 static bool overlaps(const struct pc_gen_range *a, const struct pc_gen_range *b)
 {
 	return a->blk < b->blk + b->len_blk && b->blk < a->blk + a->len_blk;
+}
+
+/* Around the cache, a write of several stripes that finds no room for the next has written the ones before. */
+static uint32_t stripe_left(const struct pc_gen_shape *shape, uint32_t blk)
+{
+	const uint32_t stripe_blk = shape->stripe_bytes / shape->block_bytes;
+
+	return stripe_blk - blk % stripe_blk;
 }
 
 /* Moves ranges into a few blocks, takes overlaps out of a batch, and cuts what would not be atomic. */
@@ -60,6 +69,8 @@ static void tame(struct actor *actor, struct pc_gen_op *op)
 		}
 		if (actor->w->run->plan.short_ranges)
 			range.len_blk = PC_MIN(range.len_blk, 1u);
+		if (actor->w->run->plan.modes && (op->kind == PC_GEN_WRITE || op->kind == PC_GEN_DURABLE))
+			range.len_blk = PC_MIN(PC_MIN(range.len_blk, BLOCK_UNITS_MAX), stripe_left(shape, range.blk));
 		range.len_blk = PC_MIN(range.len_blk, left_blk);
 		for (uint32_t j = 0; j < kept_nr; j++)
 			keep &= !overlaps(&range, &op->ranges[j]);
@@ -73,6 +84,9 @@ static void tame(struct actor *actor, struct pc_gen_op *op)
 
 static void draw_op(struct actor *actor, struct pc_gen_op *op)
 {
+	static const uint8_t modes[] = { PCACHE_MODE_WRITEAROUND,  PCACHE_MODE_WRITEAROUND, PCACHE_MODE_WRITEAROUND,
+					 PCACHE_MODE_WRITEAROUND,  PCACHE_MODE_WRITEBACK,   PCACHE_MODE_WRITEBACK,
+					 PCACHE_MODE_WRITETHROUGH, PCACHE_MODE_PASSTHROUGH, PCACHE_MODE_WRITEONLY };
 	const bool steps = actor->kind == ACTOR_STEPPER && actor->w->workers;
 
 	do
@@ -81,6 +95,9 @@ static void draw_op(struct actor *actor, struct pc_gen_op *op)
 	if (steps)
 		op->kind = PC_GEN_DRAIN;
 	tame(actor, op);
+	if (actor->w->run->plan.modes && pc_rng_chance(&actor->rng, 15))
+		*op = (struct pc_gen_op){ .kind = PC_GEN_GOES,
+					  .arg = modes[pc_rng_below(&actor->rng, PC_ARRAY_NR(modes))] };
 }
 
 void sched_actors_draw(struct world *w, const struct plan *plan, uint64_t seed)
@@ -138,7 +155,9 @@ static int do_unit(struct actor *actor, const struct pc_gen_op *op)
 	const bool zero = op->kind == PC_GEN_DISCARD || op->kind == PC_GEN_ZEROES;
 	uint32_t flags = op->kind == PC_GEN_DURABLE || (op->kind == PC_GEN_BATCH && op->arg != 0) ? PCACHE_DURABLE : 0;
 	struct pcache_range ranges[PC_GEN_RANGE_NR_MAX];
-	uint32_t versions[PC_GEN_RANGE_NR_MAX], unit;
+	uint32_t versions[PC_GEN_RANGE_NR_MAX], units[BLOCK_UNITS_MAX], unit_nr = 1;
+	/* Around the cache each block is all or nothing by itself. */
+	const bool by_block = w->run->plan.modes && (op->kind == PC_GEN_WRITE || op->kind == PC_GEN_DURABLE);
 	uint8_t *at = actor->buf;
 	int rc;
 
@@ -154,14 +173,25 @@ static int do_unit(struct actor *actor, const struct pc_gen_op *op)
 						   .len = range->len_blk * block_bytes };
 		at += range->len_blk * block_bytes;
 	}
-	unit = so_begin(w->so);
-	for (uint32_t i = 0; i < op->range_nr; i++)
-		so_put(w->so, unit, op->ranges[i].blk, op->ranges[i].len_blk, versions[i], zero);
+	if (by_block) {
+		unit_nr = op->ranges[0].len_blk;
+		for (uint32_t i = 0; i < unit_nr; i++) {
+			units[i] = so_begin(w->so);
+			so_put(w->so, units[i], op->ranges[0].blk + i, 1, versions[0], zero);
+		}
+	} else {
+		units[0] = so_begin(w->so);
+		for (uint32_t i = 0; i < op->range_nr; i++)
+			so_put(w->so, units[0], op->ranges[i].blk, op->ranges[i].len_blk, versions[i], zero);
+	}
 	rc = call_unit(actor, op, ranges, flags);
+	if (rc == -EAGAIN && (flags & PCACHE_NOWAIT) && w->run->plan.modes)
+		rc = PCACHE_E_FULL;
 	if (rc != 0 && rc != PCACHE_E_FULL)
 		(void)op_failed(actor, "a write", rc);
-	if (!so_end(w->so, unit, rc == 0, (flags & PCACHE_DURABLE) != 0))
-		sched_fail(w, "%s", so_text(w->so));
+	for (uint32_t i = 0; i < unit_nr; i++)
+		if (!so_end(w->so, units[i], rc == 0, (flags & PCACHE_DURABLE) != 0))
+			sched_fail(w, "%s", so_text(w->so));
 	return rc;
 }
 
@@ -197,6 +227,15 @@ void sched_drain(struct world *w)
 		sched_fail(w, "after a drain: %s", so_text(w->so));
 }
 
+/* Busy: another changes it. */
+static void set_mode(struct actor *actor, uint32_t mode)
+{
+	const int rc = pcache_option_set(actor->w->cache, PCACHE_OPT_MODE, mode);
+
+	if (rc != -EBUSY)
+		(void)op_failed(actor, "a change of the mode", rc);
+}
+
 static void do_op(struct actor *actor, const struct pc_gen_op *op)
 {
 	switch (op->kind) {
@@ -220,6 +259,9 @@ static void do_op(struct actor *actor, const struct pc_gen_op *op)
 		break;
 	case PC_GEN_DRAIN:
 		sched_drain(actor->w);
+		break;
+	case PC_GEN_GOES:
+		set_mode(actor, op->arg);
 		break;
 	case PC_GEN_REOPEN:
 		break;

@@ -30,6 +30,7 @@ struct sched_settings {
 	uint64_t seed;
 	enum sched_strategy strategy;
 	bool long_holds; /* SCHED_HOLD: long enough for segments to be used again, at points without a lock above all */
+	bool modes; /* somebody is often held where a write goes around the cache */
 	bool scene; /* SCHED_HOLD: until others have ended some calls, and often at scene_point */
 	bool scene_point_only; /* and nowhere else */
 	enum pc_yield_point scene_point;

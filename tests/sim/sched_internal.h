@@ -43,6 +43,7 @@ struct plan {
 	enum scene scene;
 	enum pc_yield_point scene_point; /* where somebody is held more often than elsewhere */
 	bool short_ranges; /* all ranges are one block */
+	bool modes; /* some operations change the mode of the writes */
 	bool whole_chunks; /* all ranges are a chunk, any of them as likely as the other */
 	bool scene_clean; /* what fills it is on the backing */
 	uint32_t nowait_pct; /* units that do not wait for room, beside those that the generator draws */

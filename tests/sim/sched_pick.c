@@ -32,11 +32,16 @@ void sched_draw_hold(struct sched *sched)
 		PC_YIELD_LOG_PUBLISHED,   PC_YIELD_LOG_PUBLISHED, PC_YIELD_FLUSH_ANNOUNCED, PC_YIELD_WB_TAIL,
 		PC_YIELD_CLEAN_SWEPT,     PC_YIELD_PEEK_FOUND,    PC_YIELD_PEEK_FOUND,
 	};
+	/* The range is held, or somebody does not know the mode yet. */
+	static const enum pc_yield_point modes[] = { PC_YIELD_HELD, PC_YIELD_AROUND_WRITTEN, PC_YIELD_MODE_STORED,
+						     PC_YIELD_WRITE_ROOM, PC_YIELD_FILL_READ };
 
 	sched->hold_point =
-		(enum pc_yield_point)(PC_YIELD_FENCE + pc_rng_below(&sched->rng, PC_YIELD_POINT_NR - PC_YIELD_FENCE));
+		(enum pc_yield_point)(PC_YIELD_FENCE + pc_rng_below(&sched->rng, PC_YIELD_HELD - PC_YIELD_FENCE));
 	if (sched->settings.long_holds && pc_rng_chance(&sched->rng, 75))
 		sched->hold_point = gaps[pc_rng_below(&sched->rng, PC_ARRAY_NR(gaps))];
+	if (sched->settings.modes && pc_rng_chance(&sched->rng, 60))
+		sched->hold_point = modes[pc_rng_below(&sched->rng, PC_ARRAY_NR(modes))];
 	if (sched->settings.scene && (pc_rng_chance(&sched->rng, 75) || sched->settings.scene_point_only))
 		sched->hold_point = sched->settings.scene_point;
 	sched->hold_after = pc_rng_chance(&sched->rng, 50) ? 0 : pc_rng_below(&sched->rng, 6);

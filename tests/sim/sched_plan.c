@@ -70,7 +70,7 @@ static enum pc_yield_point draw_scene_point(struct pc_rng *rng, enum scene scene
 	};
 
 	if (pc_rng_chance(rng, 20))
-		return (enum pc_yield_point)(PC_YIELD_FENCE + pc_rng_below(rng, PC_YIELD_POINT_NR - PC_YIELD_FENCE));
+		return (enum pc_yield_point)(PC_YIELD_FENCE + pc_rng_below(rng, PC_YIELD_HELD - PC_YIELD_FENCE));
 	if (scene == SCENE_LOG_FULL && pc_rng_chance(rng, 70))
 		return log_points[pc_rng_below(rng, PC_ARRAY_NR(log_points))];
 	if (scene == SCENE_TINY && pc_rng_chance(rng, 60))
@@ -239,9 +239,14 @@ void sched_plan_draw(uint64_t seed, struct pc_gen_shape *shape, struct plan *pla
 	if (pc_rng_chance(&rng, 12))
 		draw_storm(&rng, plan);
 	plan->focused = !plan->storm && pc_rng_chance(&rng, 40);
-	plan->focus = (enum pc_yield_point)(PC_YIELD_FENCE + pc_rng_below(&rng, PC_YIELD_POINT_NR - PC_YIELD_FENCE));
+	plan->focus = (enum pc_yield_point)(PC_YIELD_FENCE + pc_rng_below(&rng, PC_YIELD_HELD - PC_YIELD_FENCE));
 	if (seed % 4 >= 2)
 		draw_scene(&rng, shape, plan);
+	plan->modes = seed % 32 == 5 || seed % 32 == 9;
+	if (plan->modes) {
+		plan->narrow = true;
+		plan->strategy = seed % 32 == 5 ? SCHED_HOLD : plan->strategy;
+	}
 	if (seed % 32 == 20)
 		draw_slow(&rng, shape, plan);
 	if (seed % 32 == 4 || seed % 32 == 12)
@@ -259,13 +264,14 @@ void sched_run_text(uint64_t seed, char *text, size_t text_bytes)
 	sched_plan_draw(seed, &shape, &plan);
 	pc_gen_shape_to_text(&shape, text, text_bytes);
 	used = strlen(text);
-	used += (size_t)snprintf(
-		text + used, text_bytes - used, "; %s, %s%s, cuts %u/10000%s%s;",
-		plan.workers ? "worker threads" : "steps by callers", sched_strategy_name(plan.strategy),
-		plan.storm    ? ", storm"
-		: plan.narrow ? ", narrow"
-			      : "",
-		plan.cut_per_10000, plan.focused ? " and at " : "", plan.focused ? sched_point_name(plan.focus) : "");
+	used += (size_t)snprintf(text + used, text_bytes - used, "; %s, %s%s%s, cuts %u/10000%s%s;",
+				 plan.workers ? "worker threads" : "steps by callers",
+				 sched_strategy_name(plan.strategy),
+				 plan.storm    ? ", storm"
+				 : plan.narrow ? ", narrow"
+					       : "",
+				 plan.modes ? ", modes" : "", plan.cut_per_10000, plan.focused ? " and at " : "",
+				 plan.focused ? sched_point_name(plan.focus) : "");
 	if (plan.scene != SCENE_NONE)
 		used += (size_t)snprintf(text + used, text_bytes - used, " scene %s%s, held at %s, no wait %u%%;",
 					 scenes[plan.scene], plan.scene_clean ? " and clean" : "",

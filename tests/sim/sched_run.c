@@ -315,9 +315,14 @@ static void check_runtime(struct world *w)
 {
 	const char *wrong = w->workers ? NULL : pc_cache_check(w->cache);
 	struct pcache_info info = { .struct_bytes = sizeof(info) };
+	uint64_t mode;
 
 	if (wrong != NULL)
 		sched_fail(w, "invariant of the run-time state: %s", wrong);
+	/* Nobody runs: all that has returned since the change is on the backing. */
+	else if (w->run->plan.modes && pcache_option_get(w->cache, PCACHE_OPT_MODE, &mode) == 0 &&
+		 mode == PCACHE_MODE_PASSTHROUGH && pcache_info_get(w->cache, &info) == 0 && info.dirty_bytes != 0)
+		sched_fail(w, "%llu dirty bytes in mode passthrough", (unsigned long long)info.dirty_bytes);
 	/* No data of a key that counts is ever damaged here: who meets some has read what somebody else is writing. */
 	else if (pcache_info_get(w->cache, &info) != 0 || info.crc_errors != 0)
 		sched_fail(w, "%llu CRC errors, and no damaged data", (unsigned long long)info.crc_errors);
@@ -440,6 +445,7 @@ static void run_world(struct world *w, void (*life)(void *arg), uint64_t seed, e
 	const struct sched_settings settings = { .seed = seed,
 						 .strategy = strategy,
 						 .long_holds = w->depth == 0 && run->plan.storm,
+						 .modes = run->plan.modes,
 						 .scene = w->depth == 0 && run->plan.scene != SCENE_NONE,
 						 .scene_point = run->plan.scene_point,
 						 .scene_point_only = run->plan.scene == SCENE_TIGHT,
@@ -538,7 +544,7 @@ static void world_init(struct run *run, uint32_t depth)
 	const struct so_options oracle_options = { .block_nr = shape->backing_blk,
 						   .block_bytes = shape->block_bytes,
 						   .commit_flush = shape->commit_flush,
-						   .order_batch = shape->order_batch };
+						   .order_batch = shape->order_batch || run->plan.modes };
 	const struct mem_backing_options backing_options = { .size_bytes =
 								     (uint64_t)shape->backing_blk * shape->block_bytes,
 							     .block_bytes = shape->block_bytes,

@@ -62,7 +62,7 @@ grep -q "\"points\": $points, \"points_taken\": $points," "$out/thorough"
 [ "$points" -gt 100 ]
 
 # Every planted defect is found, and as a violation, not as a death of the program.
-for plant in no-write-fence kset-after-ack newest-copy-first no-voids-at-open stage-kept stage-one-run stage-not-read; do
+for plant in no-write-fence kset-after-ack newest-copy-first no-voids-at-open stage-kept stage-one-run stage-not-read hold-dirty hold-no-erase around-first; do
 	if "$sim" --plant "$plant" --states 300000 --no-shrink --json >"$out/$plant" 2>"$out/$plant.err"; then
 		echo "plant $plant was not found:"
 		cat "$out/$plant"
