@@ -65,11 +65,12 @@ static void attach_backing(struct scene *s)
 /*
  * Damage of the data or of the map as a whole, which reads and drains meet later; Y18 is one of the data, too, that an open sees, says, and leaves to the reads. Copies further
  * apart than a crash leaves them: the newest counts. And a log that goes on behind a clean close (T12): it is recovered as if there had been none.
+ * The position below which a mark says that all was durable is a bound for an open, wherever it lies (K16).
  */
 static bool open_takes(enum check_rule rule)
 {
 	return rule == CHECK_M1 || rule == CHECK_M3 || rule == CHECK_M4 || rule == CHECK_Y18 || rule == CHECK_S17 ||
-	       rule == CHECK_T12 || rule == CHECK_T8 || rule == CHECK_R9 || rule == CHECK_R10;
+	       rule == CHECK_T12 || rule == CHECK_T8 || rule == CHECK_R9 || rule == CHECK_R10 || rule == CHECK_K16;
 }
 
 static bool is_of_kset(enum check_rule rule)
