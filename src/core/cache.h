@@ -20,6 +20,7 @@
 #include "core/tweaks.h"
 #include "index/index.h"
 #include "log/log.h"
+#include "pcache/errors.h"
 #include "pcache/info.h"
 #include "pcache/io.h"
 
@@ -192,6 +193,7 @@ struct pcache {
 	_Atomic uint32_t dirty_age_max_ms; /* 0: none */
 	_Atomic uint64_t writeback_rate; /* bytes per second; 0: none */
 	_Atomic uint8_t mode; /* PCACHE_MODE_* */
+	_Atomic bool fills_off; /* the mode keeps no reads */
 	_Atomic bool read_cache;
 	_Atomic bool full_is_error;
 	_Atomic bool latency_on; /* core/latency.h */
@@ -316,7 +318,12 @@ bool pc_core_fill(struct pcache *cache, struct pc_fill *fill, const void *buf);
 int pc_core_poison(struct pcache *cache, const struct pc_extent *version);
 
 /* PCACHE_E_READ_ONLY, PCACHE_E_FAILSTOP, or 0: the media takes stores. */
-int pc_core_stopped(struct pcache *cache);
+static inline int pc_core_stopped(struct pcache *cache)
+{
+	if (cache->read_only)
+		return PCACHE_E_READ_ONLY;
+	return atomic_load_explicit(&cache->failstop, memory_order_relaxed) ? PCACHE_E_FAILSTOP : 0;
+}
 
 /* ---- hold.c: ranges that a write goes around ---------------------------------------------------------------------------- */
 

@@ -19,11 +19,9 @@
 
 static bool wants_fill(struct pcache *cache, uint32_t flags)
 {
-	uint8_t mode = atomic_load_explicit(&cache->mode, memory_order_relaxed);
-
-	if (!cache->read_cache || cache->read_only || (flags & PCACHE_NOCACHE))
+	if ((flags & PCACHE_NOCACHE) || !cache->read_cache || cache->read_only)
 		return false;
-	if (mode == PCACHE_MODE_WRITEONLY || mode == PCACHE_MODE_PASSTHROUGH)
+	if (atomic_load_explicit(&cache->fills_off, memory_order_relaxed))
 		return false;
 	if (atomic_load_explicit(&cache->failstop, memory_order_relaxed))
 		return false;

@@ -295,6 +295,8 @@ struct read {
 	struct run run;
 };
 
+#define MISS_MAX_BYTES (UINT64_C(1) << 20)
+
 static void advance(struct read *read, uint64_t done_blk)
 {
 	read->blk += done_blk;
@@ -321,8 +323,7 @@ static int read_gap_locked(struct read *read, uint64_t mask, struct pc_shard_sta
 		pc_index_unlock(cache->index, mask);
 		return -EAGAIN;
 	}
-	len_blk = PC_MIN(len_blk, cache->atomic_max_bytes >> cache->block_shift);
-	len_blk = PC_MIN(len_blk, (UINT64_C(1) << 20) >> cache->block_shift);
+	len_blk = PC_MIN(len_blk, PC_MIN(cache->atomic_max_bytes, MISS_MAX_BYTES) >> cache->block_shift);
 	count(&stats->miss_bytes, len_blk << cache->block_shift);
 	rc = pc_core_miss(cache, mask, read->to, read->blk, len_blk, read->flags);
 	if (rc == PC_MISS_RETRY)

@@ -545,13 +545,6 @@ static int write_atomic(struct pcache *cache, const struct pcache_range *ranges,
 	return op_run(&op);
 }
 
-int pc_core_stopped(struct pcache *cache)
-{
-	if (cache->read_only)
-		return PCACHE_E_READ_ONLY;
-	return atomic_load_explicit(&cache->failstop, memory_order_relaxed) ? PCACHE_E_FAILSTOP : 0;
-}
-
 int pc_core_write(struct pcache *cache, const struct pcache_range *ranges, uint32_t range_nr, uint32_t flags)
 {
 	struct pcache_range part;
@@ -707,7 +700,7 @@ static int fill_commit(struct op *op, struct pc_fill *fill)
 
 	if (fill->cancelled && !PC_PLANTED(PC_PLANT_FILL_OVER_WRITE))
 		return -ECANCELED;
-	if (atomic_load_explicit(&cache->mode, memory_order_relaxed) == PCACHE_MODE_PASSTHROUGH)
+	if (atomic_load_explicit(&cache->fills_off, memory_order_relaxed))
 		return PCACHE_E_FULL; /* nothing is kept, and what had begun before neither */
 	rc = pc_index_reserve_locked(cache->index, op->mask, op->reserve_nr);
 	if (!rc)

@@ -125,6 +125,12 @@ static int enter_passthrough(struct pcache *cache)
 	return rc;
 }
 
+static void store_mode(struct pcache *cache, uint8_t mode)
+{
+	atomic_store(&cache->fills_off, mode == PCACHE_MODE_WRITEONLY || mode == PCACHE_MODE_PASSTHROUGH);
+	atomic_store(&cache->mode, mode);
+}
+
 int pc_mode_set(struct pcache *cache, uint32_t mode)
 {
 	uint8_t old;
@@ -135,12 +141,12 @@ int pc_mode_set(struct pcache *cache, uint32_t mode)
 	old = atomic_load(&cache->mode);
 	if (mode == PCACHE_MODE_WRITEAROUND || mode == PCACHE_MODE_PASSTHROUGH)
 		pc_core_holds_begin(cache);
-	atomic_store(&cache->mode, (uint8_t)mode);
+	store_mode(cache, (uint8_t)mode);
 	PC_YIELD(MODE_STORED);
 	if (mode == PCACHE_MODE_PASSTHROUGH && old != mode)
 		rc = enter_passthrough(cache);
 	if (rc)
-		atomic_store(&cache->mode, old);
+		store_mode(cache, old);
 	if (!pc_mode_goes_around(cache))
 		pc_core_holds_end(cache);
 	atomic_store(&cache->mode_changes, false);
