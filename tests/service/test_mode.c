@@ -357,6 +357,7 @@ static void writeonly_keeps_no_reads(void **state)
 static void nowait_does_not_wait_for_the_backing(void **state)
 {
 	struct pcache_range ranges[2];
+	struct iovec iov;
 	struct rig rig;
 
 	(void)state;
@@ -364,7 +365,9 @@ static void nowait_does_not_wait_for_the_backing(void **state)
 		up(&rig, &shapes[0], mode);
 		ranges[0] = ranges[1] = (struct pcache_range){ .buf = rig.scratch, .len = 512 };
 		ranges[1].off = 4096;
+		iov = (struct iovec){ .iov_base = rig.scratch, .iov_len = 512 };
 		assert_int_equal(pcache_write(rig.cache, rig.scratch, 0, 512, PCACHE_NOWAIT), -EAGAIN);
+		assert_int_equal(pcache_writev(rig.cache, &iov, 1, 0, PCACHE_NOWAIT), -EAGAIN);
 		assert_int_equal(pcache_write_batch(rig.cache, ranges, 2, PCACHE_NOWAIT), -EAGAIN);
 		assert_int_equal(pcache_write_zeroes(rig.cache, 0, 512, PCACHE_NOWAIT), -EAGAIN);
 		assert_int_equal(pcache_discard(rig.cache, 0, 512, PCACHE_NOWAIT), -EAGAIN);
